@@ -5,13 +5,26 @@ Each says what, the numbers, why it is refused, and the remedy; each carries the
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
+
+
+def _rebuild(kind: type[SjdError], args: tuple[Any, ...], state: dict[str, Any]) -> SjdError:
+    """Make an error again from what crossed a process boundary, without calling its own constructor."""
+    error = kind.__new__(kind, *args)
+    if isinstance(error, ImportError):
+        ImportError.__init__(error, *args)  # sets `msg`, which str() reads
+    error.__dict__.update(state)
+    return error
 
 
 class SjdError(Exception):
     """Base of every error this package raises on purpose. Exit code 1."""
 
     exit_code: ClassVar[int] = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Survive pickling whatever the constructor of the subclass takes: workers send errors to the driver."""
+        return _rebuild, (type(self), self.args, dict(self.__dict__))
 
 
 class SpecError(SjdError, ValueError):
@@ -64,6 +77,8 @@ class MissingDependency(SjdError, ImportError):
     """An optional dependency is absent. The message names the extra that brings it."""
 
     def __init__(self, package: str, extra: str, why: str) -> None:
-        super().__init__(f"{why} needs the package {package!r}, which is not installed: pip install 'sjd-dask[{extra}]'")
+        super().__init__(
+            f"{why} needs the package {package!r}, which is not installed: pip install 'sjd-dask[{extra}]'"
+        )
         self.package = package
         self.extra = extra

@@ -1,0 +1,61 @@
+"""Facts as text for people; `--json` prints the facts themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
+    """Columns of equal width, two spaces apart; numbers to the right."""
+    if not rows:
+        return ""
+    cells = [[f"{value:,}" if isinstance(value, int) else "" if value is None else str(value) for value in row] for row in rows]
+    widths = [max(len(line[i]) for line in [list(header), *cells]) for i in range(len(header))]
+    numeric = [all(isinstance(row[i], int | None) for row in rows) for i in range(len(header))]
+
+    def line(values: Sequence[str]) -> str:
+        padded = (v.rjust(w) if right else v.ljust(w) for v, w, right in zip(values, widths, numeric, strict=True))
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(list(header)), *(line(row) for row in cells)])
+
+
+def megabytes(n: int | float) -> str:
+    """Bytes in the unit that suits them."""
+    size = float(n)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def info_text(facts: dict[str, Any]) -> str:
+    """`sjd info`."""
+    parts = [f"{facts['name']}: snapshot {facts['snapshot']}, {facts['n_samples']:,} samples known, data in {facts['data']}"]
+    assays = [
+        [name, a["quantity"], a["dtype"], a["n_samples"], a["n_features"], a["n_segments"], megabytes(a["bytes"])]
+        for name, a in facts["assays"].items()
+    ]
+    parts.append(table(assays, ["assay", "quantity", "dtype", "samples", "features", "segments", "on disk"]) or "no assay yet")
+    results = [[r["ref"], r["n_rows"].get("table"), r["snapshot"], r["run"]] for r in facts["results"]]
+    parts.append(table(results, ["result", "rows", "snapshot", "run"]) or "no result yet")
+    return "\n\n".join(parts)
+
+
+def log_text(entries: Sequence[dict[str, Any]]) -> str:
+    """`sjd log`."""
+    rows = [[e["snapshot"], e["time"], e["kind"], e["message"], e["who"]] for e in entries]
+    return table(rows, ["snapshot", "time", "kind", "what", "who"]) or "nothing has been published yet"
+
+
+def runs_text(rows: Sequence[dict[str, Any]]) -> str:
+    """`sjd runs`."""
+    shown = [[r["run"], r["state"], r["job"], r["output"], r["attempt"], r["created"], r["message"]] for r in rows]
+    return table(shown, ["run", "state", "job", "output", "attempt", "created", "message"]) or "no run yet"
+
+
+def fields_text(facts: dict[str, Any]) -> str:
+    """One field a line."""
+    return "\n".join(f"{key}: {value}" for key, value in facts.items() if value not in (None, "", [], {}))

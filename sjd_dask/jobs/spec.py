@@ -1,0 +1,182 @@
+"""Job specs: YAML read into checked models. Unknown keys are errors, and relative paths are relative to the spec's file."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sjd_dask.errors import SpecError
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+
+
+class JobSpec(BaseModel):
+    """What every job has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    cohort: str = Field(description="Folder or URL that holds cohort.toml, relative to this file.")
+    output: Name = Field(description="Name of the result; a new version is published under it.")
+
+
+class AssociateSpec(JobSpec):
+    """Test every feature of an assay against a design."""
+
+    job: Literal["associate"] = "associate"
+    assay: Name | None = Field(None, description="The assay to test; this or `layer`.")
+    layer: str | None = Field(None, description="A normalised layer, layers/NAME, in place of assay and quantity.")
+    quantity: str | None = Field(
+        None, description="For a beta assay: beta or m_value (M-values are decoded from the stored betas). Default: as stored."
+    )
+    design: str = Field(description="Formula over sample columns (formulaic), such as `~ disease + age + sex`.")
+    contrasts: list[str] | dict[str, dict[str, float]] | None = Field(
+        None,
+        description="Coefficient names, or {name: {coefficient: weight}}. Default: every coefficient but the intercept.",
+    )
+    test: Literal["linear", "wilcoxon", "kruskal", "welch"] = Field(
+        "linear",
+        description="linear: linear model per feature. The others compare the groups of the design's single factor.",
+    )
+    moderation: Literal["none", "ebayes"] = Field("ebayes", description="Empirical Bayes moderation of the variances.")
+    trend: bool = Field(False, description="The prior variance follows the mean of the feature.")
+    robust: bool = Field(False, description="The prior is protected against features of outlying variance.")
+    block: str | None = Field(
+        None, description="Sample column of repeated measures: a common within-block correlation is estimated."
+    )
+    block_correlation: float | None = Field(
+        None, gt=-1, lt=1, description="Use this within-block correlation in place of estimating it."
+    )
+    exact: Literal["auto"] | bool = Field(
+        "auto",
+        description="test: wilcoxon. auto: exact p-values for groups under 50 without ties (R's rule); false: normal approximation.",
+    )
+    continuity: bool = Field(True, description="test: wilcoxon. Continuity correction of the normal approximation.")
+    na_contrasts: Literal["exact", "limma"] = Field(
+        "exact",
+        description="Contrasts under missing values: exact per feature, or limma's contrasts.fit approximation.",
+    )
+    precision: Literal["double", "single"] = Field(
+        "double", description="double: float64 products. single: float32 products with float64 sums, for speed."
+    )
+    samples: str | None = Field(None, description="pandas query over the sample columns; the samples to use.")
+    partition_features: int | None = Field(
+        None, ge=1, description="Features in a partition; chosen from the layout when absent. Results don't depend on it."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> AssociateSpec:
+        if (self.assay is None) == (self.layer is None):
+            raise ValueError("give exactly one of `assay` and `layer`")
+        if self.test != "linear":
+            set_keys = [k for k in ("contrasts", "block", "block_correlation") if getattr(self, k) is not None]
+            set_keys += [k for k in ("trend", "robust") if getattr(self, k)]
+            if set_keys:
+                raise ValueError(f"{', '.join(set_keys)} belong(s) to `test: linear`, not to `test: {self.test}`")
+        if self.test != "wilcoxon" and (self.exact != "auto" or not self.continuity):
+            raise ValueError("`exact` and `continuity` belong to `test: wilcoxon`")
+        if self.block_correlation is not None and self.block is None:
+            raise ValueError("`block_correlation` needs `block`, the sample column of repeated measures")
+        if self.moderation == "none" and (self.trend or self.robust):
+            raise ValueError("`trend` and `robust` belong to `moderation: ebayes`")
+        return self
+
+
+JOBS: dict[str, type[JobSpec]] = {"associate": AssociateSpec}
+
+
+def read_spec(path: str | Path, overrides: list[str] | None = None) -> tuple[JobSpec, Path]:
+    """Read a job spec; give the checked model and the folder its relative paths start from.
+
+    Parameters
+    ----------
+    path : str or Path
+        The YAML file.
+    overrides : list of str, optional
+        ``key=value`` texts from ``--set``; the value is YAML; dots reach into nested keys.
+
+    Raises
+    ------
+    SpecError
+        If the file can't be read or parsed, a key is unknown, or a value is refused. The message names the key.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SpecError(f"there is no spec file {file}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"the spec file {file} can't be read: {error}") from error
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SpecError(f"the spec file {file} is not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise SpecError(f"the spec file {file} must hold keys and values, such as `job: associate`")
+    for override in overrides or []:
+        _override(raw, override)
+    return parse_spec(raw, str(file)), file.resolve().parent
+
+
+def parse_spec(raw: dict[str, Any], where: str) -> JobSpec:
+    """Check plain data as a job spec. See :func:`read_spec`."""
+    job = raw.get("job")
+    if job not in JOBS:
+        known = ", ".join(JOBS)
+        raise SpecError(f"{where}: `job` is {job!r}; the jobs of this version are: {known}")
+    model = JOBS[job]
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise SpecError(f"{where}: {_explain(error, model)}") from None
+
+
+def resolve_path(text: str, base: Path) -> str:
+    """A path of a spec as an absolute path; URLs stay as they are."""
+    if "://" in text:
+        return text
+    path = Path(text).expanduser()
+    return str(path if path.is_absolute() else (base / path).resolve())
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise SpecError(f"--set {override!r}: write it as key=value")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise SpecError(f"--set {override!r}: the value is not valid YAML: {error}") from error
+    *parents, last = key.split(".")
+    target = raw
+    for parent in parents:
+        target = target.setdefault(parent, {})
+        if not isinstance(target, dict):
+            raise SpecError(f"--set {override!r}: {parent!r} does not hold keys of its own")
+    target[last] = parsed
+
+
+def _explain(error: ValidationError, model: type[JobSpec]) -> str:
+    """Pydantic's findings in one sentence each, with the nearest known key for a typing error."""
+    known = list(model.model_fields)
+    sentences = []
+    for finding in error.errors():
+        key = ".".join(str(part) for part in finding["loc"] if not str(part).startswith(("list[", "dict[", "function-")))
+        if finding["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean `{near[0]}`?" if near else f"; the known keys are: {', '.join(known)}"
+            sentences.append(f"unknown key `{key}`{hint}")
+        elif finding["type"] == "missing":
+            sentences.append(f"the key `{key}` is required")
+        elif finding["type"] == "string_pattern_mismatch":
+            sentences.append(
+                f"`{key}` is {finding['input']!r}; a name starts with a letter or digit and holds only letters, digits, '_', '-' and '.'"
+            )
+        else:
+            message = finding["msg"].removeprefix("Value error, ")
+            sentences.append(f"`{key}`: {message} (found {finding['input']!r})" if key else message)
+    return "; ".join(dict.fromkeys(sentences))

@@ -1,0 +1,66 @@
+"""Write the page of a published result."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sjd_dask import names
+from sjd_dask.errors import SpecError
+
+if TYPE_CHECKING:
+    from sjd_dask.store.cohort import Cohort
+
+
+def write_report(cohort: Cohort, ref: str, path: str | os.PathLike[str]) -> Path:
+    """Write one self-contained HTML page of a result.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    ref : str
+        ``kind/name`` or ``kind/name@version``.
+    path : path
+        The file to write; it appears whole or not at all.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    SpecError
+        For a kind of result that has no page.
+    """
+    from sjd_dask.report.html import render_association
+
+    result = cohort.result(ref)
+    if result.kind != names.ASSOCIATIONS:
+        raise SpecError(
+            f"no page is known for results of kind {result.kind!r} ({ref}); pages exist for {names.ASSOCIATIONS}. "
+            f"Use `sjd export` for its table."
+        )
+    meta: dict[str, Any] = dict(result.meta or {})
+    meta.setdefault("reference", f"{result.kind}/{result.name}@{result.version}")
+    features = None
+    if meta.get("assay"):
+        snapshot = (meta.get("cohort") or {}).get("snapshot")
+        features = cohort.assay(meta["assay"], snapshot=snapshot).features()
+    return write_text(render_association(result.table(), meta, features), path)
+
+
+def write_text(text: str, path: str | os.PathLike[str]) -> Path:
+    """Write a text file whole or not at all."""
+    target = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return target

@@ -1,0 +1,239 @@
+"""One assay of a cohort: its published rows in a view, and ways to read them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from sjd_dask.errors import DataError, SpecError
+from sjd_dask.store.catalogue import tables as t
+from sjd_dask.store.catalogue.session import Catalogue, as_of, current_snapshot
+from sjd_dask.store.features import FeatureSpace, load_features
+from sjd_dask.store.files import Files
+from sjd_dask.store.layout import Encoding, common_encoding
+from sjd_dask.store.region import Piece, RegionReader
+from sjd_dask.store.segment import hash_tree, load_manifest, segment_path
+
+if TYPE_CHECKING:
+    import xarray
+
+
+@dataclass(frozen=True)
+class SegmentInfo:
+    """A segment as the catalogue knows it."""
+
+    id: str
+    n_samples: int
+    encoding: Encoding
+    chunks: tuple[int, int]
+    n_bytes: int
+    manifest_hash: str
+
+
+class Assay:
+    """Samples x features of one quantity, as one view of the cohort shows them.
+
+    Attributes
+    ----------
+    name, quantity : str
+    n_features : int
+    feature_hash : str
+        Hash of the feature ids in order.
+    snapshot : int
+        The view.
+    """
+
+    def __init__(self, files: Files, catalogue: Catalogue, name: str, snapshot: int | None = None) -> None:
+        self.files = files
+        self.name = name
+        with catalogue.read() as connection:
+            newest = current_snapshot(connection)
+            if snapshot is not None and not 0 <= snapshot <= newest:
+                raise SpecError(f"there is no snapshot {snapshot}; the newest is {newest}")
+            self.snapshot = newest if snapshot is None else snapshot
+            record = (
+                connection.execute(
+                    sa.select(t.assays).where(t.assays.c.name == name, t.assays.c.published_in <= self.snapshot)
+                )
+                .mappings()
+                .one_or_none()
+            )
+            if record is None:
+                known = connection.execute(sa.select(t.assays.c.name).order_by(t.assays.c.name)).scalars().all()
+                raise SpecError(f"this cohort has no assay {name!r}; it has: {', '.join(known) or 'none yet'}")
+            rows = t.rows.c
+            self._rows = connection.execute(
+                sa.select(rows.sample_id, rows.segment_id, rows.row_index, rows.row_hash, rows.published_in)
+                .where(rows.assay == name, as_of(t.rows, self.snapshot))
+                .order_by(rows.id)
+            ).all()
+            used = {row.segment_id for row in self._rows}
+            found = connection.execute(sa.select(t.segments).where(t.segments.c.assay == name)).mappings()
+            self.segments = {row["id"]: segment_info(row) for row in found if row["id"] in used}
+        self.quantity: str = record["quantity"]
+        self.n_features: int = record["n_features"]
+        self.feature_hash: str = record["feature_hash"]
+        self.feature_table: str = record["feature_table"]
+
+    def __repr__(self) -> str:
+        return f"<Assay {self.name!r}: {self.n_samples} samples x {self.n_features} features of {self.quantity}>"
+
+    @property
+    def n_samples(self) -> int:
+        """Rows of this view."""
+        return len(self._rows)
+
+    @property
+    def encoding(self) -> Encoding:
+        """How raw values stand for real ones; segments of other width are widened to it when read."""
+        if not self.segments:
+            raise DataError(f"assay {self.name!r} has no samples in this view")
+        return common_encoding([segment.encoding for segment in self.segments.values()])
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes on disk of the segments of this view."""
+        return sum(segment.n_bytes for segment in self.segments.values())
+
+    def sample_ids(self) -> list[str]:
+        """Sample ids in order of publication."""
+        return [row.sample_id for row in self._rows]
+
+    def rows(self) -> pd.DataFrame:
+        """Where each sample lies: sample_id, segment_id, row_index, row_hash, published_in."""
+        columns = ["sample_id", "segment_id", "row_index", "row_hash", "published_in"]
+        return pd.DataFrame([tuple(row) for row in self._rows], columns=pd.Index(columns))
+
+    @cached_property
+    def feature_space(self) -> FeatureSpace:
+        """The features, read once."""
+        space = load_features(self.files, self.feature_table)
+        if space.hash != self.feature_hash:
+            raise DataError(f"the feature table of assay {self.name!r} changed; restore it from a backup")
+        return space
+
+    def feature_ids(self) -> NDArray[Any]:
+        """Feature ids in the assay's order: object array of str, shape (n_features,)."""
+        return self.feature_space.feature_ids
+
+    def features(self) -> pd.DataFrame:
+        """Annotation of the features, index `feature_id`."""
+        return self.feature_space.columns
+
+    def reader(self, sample_ids: Iterable[str] | None = None) -> RegionReader:
+        """A reader of these samples, aligned by id.
+
+        Parameters
+        ----------
+        sample_ids : iterable of str, optional
+            Which samples, in which order; default all in order of publication.
+
+        Raises
+        ------
+        DataError
+            Samples the assay does not hold, samples asked for twice, or none at all.
+        """
+        place = {row.sample_id: number for number, row in enumerate(self._rows)}
+        ids = self.sample_ids() if sample_ids is None else [str(one) for one in sample_ids]
+        absent = [one for one in ids if one not in place]
+        if absent:
+            raise DataError(
+                f"{len(absent)} of {len(ids)} samples are not in assay {self.name!r}: "
+                f"{', '.join(map(repr, absent[:5]))}{', ...' if len(absent) > 5 else ''}"
+            )
+        if len(set(ids)) != len(ids):
+            raise DataError(f"a sample was asked for twice: {next(one for one in ids if ids.count(one) > 1)!r}")
+        if not ids:
+            raise DataError(f"no samples of assay {self.name!r} were asked for")
+        by_segment: dict[str, list[tuple[int, int, int]]] = {}
+        digest = blake2b(f"{self.quantity}\n{self.feature_hash}\n".encode(), digest_size=16)
+        for position, one in enumerate(ids):
+            number = place[one]
+            row = self._rows[number]
+            by_segment.setdefault(row.segment_id, []).append((row.row_index, position, number))
+            digest.update(f"{len(one)}:{one}={row.row_hash}\n".encode())
+        # Order of publication, which compaction keeps.
+        order = sorted(by_segment, key=lambda segment: min(number for _, _, number in by_segment[segment]))
+        pieces = []
+        for segment_id in order:
+            info = self.segments[segment_id]
+            triples = np.array(sorted(by_segment[segment_id]), dtype=np.int64)
+            rows, positions = np.ascontiguousarray(triples[:, 0]), np.ascontiguousarray(triples[:, 1])
+            pieces.append(Piece(segment_id, info.encoding, info.chunks, info.manifest_hash, rows, positions))
+        return RegionReader(self.files, self.name, self.quantity, ids, self.n_features, pieces, digest.hexdigest())
+
+    def to_xarray(self) -> xarray.Dataset:
+        """The assay as a lazy Dataset.
+
+        Returns
+        -------
+        xarray.Dataset
+            Dims (samples, features), coordinates `sample_id` and `feature_id`, one Dask-backed variable named by the
+            quantity: float64 with NaN for missing where numbers are stored as integers, else the stored float type.
+        """
+        from sjd_dask.store.lazy import dataset
+
+        return dataset(self.reader(), self.feature_ids())
+
+    def check_chunks(self, deep: bool = False) -> None:
+        """Check that every recorded file of this view's segments is there with its size, and with `deep` its content.
+
+        Raises
+        ------
+        DataError
+            Names the segments and chunks that are lost or changed.
+        """
+        problems = [
+            problem
+            for segment in self.segments.values()
+            for problem in segment_problems(self.files, self.name, segment, deep)
+        ]
+        if problems:
+            more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
+            raise DataError(f"assay {self.name!r} is damaged: {'; '.join(problems[:5])}{more}. Restore from a backup.")
+
+
+def segment_info(row: sa.RowMapping) -> SegmentInfo:
+    """A segment from its record."""
+    return SegmentInfo(
+        id=row["id"],
+        n_samples=row["n_samples"],
+        encoding=Encoding.from_json(json.loads(row["encoding"])),
+        chunks=(row["chunk_samples"], row["chunk_features"]),
+        n_bytes=row["n_bytes"],
+        manifest_hash=row["manifest_hash"],
+    )
+
+
+def segment_problems(files: Files, assay: str, segment: SegmentInfo, deep: bool) -> list[str]:
+    """What is wrong with a segment's files, in words."""
+    try:
+        manifest = load_manifest.__wrapped__(files, assay, segment.id, segment.manifest_hash)
+    except DataError as error:
+        return [str(error)]
+    folder = segment_path(assay, segment.id)
+    found = {entry.name: entry.size for entry in files.walk(folder)}
+    problems = []
+    for key, (size, _) in manifest.items():
+        if key not in found:
+            problems.append(f"segment {segment.id}: chunk {key} is lost")
+        elif found[key] != size:
+            problems.append(f"segment {segment.id}: chunk {key} has {found[key]} bytes instead of {size}")
+    if deep:
+        present = [key for key, (size, _) in manifest.items() if found.get(key) == size]
+        hashes = hash_tree(files, folder, present)
+        problems += [
+            f"segment {segment.id}: chunk {key} changed after it was published"
+            for key in present
+            if hashes[key][1] != manifest[key][1]
+        ]
+    return problems

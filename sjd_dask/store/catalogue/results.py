@@ -1,0 +1,169 @@
+"""Published results: versions exist here only, the tables lie under ids that never change."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from sjd_dask.errors import SpecError
+from sjd_dask.store.catalogue import tables as t
+from sjd_dask.store.catalogue.runs import set_if_held
+from sjd_dask.store.catalogue.session import Catalogue, as_of, new_snapshot
+from sjd_dask.store.segment import check_name
+
+_REF = re.compile(r"([^/@]+)/([^/@]+)(?:@v?([0-9]+))?")
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A stored table: where, how large, and its hash (blake2b-128)."""
+
+    path: str
+    n_bytes: int
+    hash: str
+    n_rows: int
+
+
+@dataclass(frozen=True)
+class ResultRecord:
+    """A result as the catalogue knows it."""
+
+    id: str
+    kind: str
+    name: str
+    version: int
+    run_id: str | None
+    files: dict[str, TableFile]
+    meta: dict[str, Any]
+    published_in: int
+    retired_in: int | None
+
+
+def parse_ref(ref: str) -> tuple[str, str, int | None]:
+    """Kind, name and version of ``kind/name[@version]``.
+
+    Raises
+    ------
+    SpecError
+        The text has another form.
+    """
+    match = _REF.fullmatch(ref)
+    if match is None:
+        raise SpecError(f"{ref!r} does not name a result; write kind/name or kind/name@version, as associations/ewas@2")
+    kind, name, version = match.groups()
+    return check_name(kind, "a kind of result"), check_name(name, "a result"), None if version is None else int(version)
+
+
+def _record(row: sa.RowMapping) -> ResultRecord:
+    return ResultRecord(
+        id=row["id"],
+        kind=row["kind"],
+        name=row["name"],
+        version=row["version"],
+        run_id=row["run_id"],
+        files={key: TableFile(**value) for key, value in json.loads(row["files"]).items()},
+        meta=json.loads(row["meta"]),
+        published_in=row["published_in"],
+        retired_in=row["retired_in"],
+    )
+
+
+def find_result(catalogue: Catalogue, ref: str, snapshot: int | None = None) -> ResultRecord:
+    """The result of that name: the version asked for, else the newest.
+
+    Raises
+    ------
+    SpecError
+        There is none; the message names what there is.
+    """
+    kind, name, version = parse_ref(ref)
+    results = t.results.c
+    with catalogue.read() as connection:
+        query = sa.select(t.results).where(results.kind == kind, results.name == name, as_of(t.results, snapshot))
+        if version is not None:
+            query = query.where(results.version == version)
+        row = connection.execute(query.order_by(results.version.desc()).limit(1)).mappings().one_or_none()
+        if row is not None:
+            return _record(row)
+        known = connection.execute(
+            sa.select(results.kind, results.name, results.version)
+            .where(as_of(t.results, snapshot))
+            .order_by(results.kind, results.name, results.version)
+        ).all()
+    there = ", ".join(f"{one[0]}/{one[1]}@{one[2]}" for one in known[:10]) or "none yet"
+    raise SpecError(f"this cohort has no result {ref!r}; it has: {there}{', ...' if len(known) > 10 else ''}")
+
+
+def list_results(catalogue: Catalogue, snapshot: int | None = None) -> list[ResultRecord]:
+    """All results of a view, in order of publication."""
+    columns = t.results.c
+    query = sa.select(t.results).where(as_of(t.results, snapshot))
+    with catalogue.read() as connection:
+        rows = connection.execute(query.order_by(columns.published_in, columns.kind, columns.name)).mappings()
+        return [_record(row) for row in rows]
+
+
+@dataclass(frozen=True)
+class NewResult:
+    """Stored tables that are to become the next version of a result."""
+
+    kind: str
+    name: str
+    files: dict[str, TableFile]
+    meta: dict[str, Any]
+
+
+def insert_results(
+    catalogue: Catalogue,
+    items: list[NewResult],
+    *,
+    run_id: str | None,
+    epoch: int | None,
+    message: str,
+    who: str | None,
+) -> list[ResultRecord]:
+    """Make stored tables visible as results, and their run published, in one transaction.
+
+    Raises
+    ------
+    Busy
+        Another driver took the run over; nothing was published.
+    """
+    made: list[ResultRecord] = []
+    with catalogue.write() as connection:
+        if run_id is not None:
+            if epoch is None:
+                raise ValueError("a run publishes with its epoch")
+            text = ", ".join(f"{item.kind}/{item.name}" for item in items)
+            set_if_held(connection, run_id, epoch, {"state": "published", "finished": time.time(), "message": text})
+        versions = []
+        for item in items:
+            same = sa.and_(t.results.c.kind == item.kind, t.results.c.name == item.name)
+            newest = connection.execute(sa.select(sa.func.max(t.results.c.version)).where(same)).scalar()
+            versions.append(int(newest or 0) + 1)
+        refs = [f"{item.kind}/{item.name}@{version}" for item, version in zip(items, versions, strict=True)]
+        text = ", ".join(refs) + (f": {message}" if message else "")
+        snapshot = new_snapshot(connection, "result", text, who=who, run_id=run_id)
+        for item, version in zip(items, versions, strict=True):
+            result_id = secrets.token_hex(8)
+            connection.execute(
+                sa.insert(t.results).values(
+                    id=result_id,
+                    kind=item.kind,
+                    name=item.name,
+                    version=version,
+                    run_id=run_id,
+                    files=json.dumps({key: value.__dict__ for key, value in item.files.items()}),
+                    meta=json.dumps(item.meta),
+                    published_in=snapshot,
+                )
+            )
+            stored = sa.select(t.results).where(t.results.c.id == result_id)
+            made.append(_record(connection.execute(stored).mappings().one()))
+    return made

@@ -1,0 +1,220 @@
+"""Merging small segments into larger ones.
+
+All rows of the small segments are copied, retired ones too, so every earlier snapshot stays readable; then one
+transaction moves the rows and retires the old segments. Their bytes stay until `gc` finds that nobody can be reading
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import sqlalchemy as sa
+
+from sjd_dask.errors import Busy, DataError
+from sjd_dask.store.assay import SegmentInfo, segment_info
+from sjd_dask.store.catalogue import staging
+from sjd_dask.store.catalogue import tables as t
+from sjd_dask.store.catalogue.publish import segment_values
+from sjd_dask.store.catalogue.session import in_pieces, new_snapshot, now
+from sjd_dask.store.cohort import Cohort
+from sjd_dask.store.features import load_features
+from sjd_dask.store.hashing import RowHasher, content_tag
+from sjd_dask.store.region import Piece, RegionReader
+from sjd_dask.store.segment import SegmentRecord, SegmentWriter, new_segment_id
+
+
+@dataclass(frozen=True)
+class CompactReport:
+    """What compacting one assay did. `snapshot` is None where there was nothing to merge."""
+
+    assay: str
+    snapshot: int | None
+    n_before: int
+    n_after: int
+    n_rows: int
+
+
+@dataclass(frozen=True)
+class _Row:
+    id: int
+    sample_id: str
+    row_hash: str
+    row_index: int
+
+
+@dataclass(frozen=True)
+class _Merge:
+    """Small segments, in order of publication, and their rows; together they become one segment."""
+
+    segments: list[SegmentInfo]
+    rows: list[list[_Row]]
+
+
+def compact(
+    cohort: Cohort,
+    assay: str | None = None,
+    *,
+    small_rows: int = 256,
+    target_rows: int = 1024,
+    message: str = "",
+    progress: Callable[[str], None] | None = None,
+) -> list[CompactReport]:
+    """Merge the small segments of one assay, or of all.
+
+    Parameters
+    ----------
+    small_rows : int
+        Segments with fewer rows are merged.
+    target_rows : int
+        Merged segments have about this many rows.
+
+    Raises
+    ------
+    Busy
+        Another process compacts the same assay. Nothing was lost.
+    DataError
+        A segment holds other values than were published; nothing was merged.
+    """
+    wanted = cohort.assays() if assay is None else [cohort.assay(assay).name]
+    return [_compact_assay(cohort, name, small_rows, target_rows, message, progress) for name in wanted]
+
+
+def _compact_assay(
+    cohort: Cohort, assay: str, small_rows: int, target_rows: int, message: str, progress: Callable[[str], None] | None
+) -> CompactReport:
+    cohort.sweep_dead(assay)
+    merges, n_before = _plan(cohort, assay, small_rows, target_rows)
+    if not merges:
+        return CompactReport(assay, None, n_before, n_before, 0)
+    new_ids = [new_segment_id() for _ in merges]
+    staging_id = staging.begin_staging(cohort.catalogue, assay, new_ids, [], kind="compact")
+    try:
+        records = []
+        for number, (merge, segment_id) in enumerate(zip(merges, new_ids, strict=True)):
+            if progress:
+                progress(f"{assay}: merging {len(merge.segments)} segments ({number + 1} of {len(merges)})")
+            records.append(_write(cohort, assay, segment_id, merge))
+            staging.heartbeat_staging(cohort.catalogue, staging_id)
+        snapshot = _publish(cohort, assay, staging_id, merges, records, message)
+    except BaseException:
+        cohort.abandon(staging_id)
+        raise
+    merged = sum(len(merge.segments) for merge in merges)
+    n_rows = sum(len(rows) for merge in merges for rows in merge.rows)
+    return CompactReport(assay, snapshot, n_before, n_before - merged + len(merges), n_rows)
+
+
+def _plan(cohort: Cohort, assay: str, small_rows: int, target_rows: int) -> tuple[list[_Merge], int]:
+    with cohort.catalogue.read() as connection:
+        segments = t.segments.c
+        live = connection.execute(
+            sa.select(t.segments)
+            .where(segments.assay == assay, segments.state == "live")
+            .order_by(segments.published_in, segments.id)
+        ).mappings()
+        infos = [segment_info(record) for record in live]
+        small = [info for info in infos if info.n_samples < small_rows]
+        rows: dict[str, list[_Row]] = {info.id: [] for info in small}
+        columns = t.rows.c
+        for piece in in_pieces(list(rows)):
+            query = sa.select(
+                columns.segment_id, columns.id, columns.sample_id, columns.row_hash, columns.row_index
+            ).where(columns.segment_id.in_(piece))
+            for segment_id, row_id, sample_id, row_hash, row_index in connection.execute(
+                query.order_by(columns.row_index)
+            ):
+                rows[segment_id].append(_Row(row_id, sample_id, row_hash, row_index))
+    merges: list[_Merge] = []
+    by_tag: dict[str, list[SegmentInfo]] = {}
+    # Row ids are in order of publication; so is the merged segment, and results keep their bits.
+    small.sort(key=lambda info: min((row.id for row in rows[info.id]), default=0))
+    for info in small:
+        if rows[info.id]:
+            by_tag.setdefault(content_tag(info.encoding), []).append(info)
+    for group in by_tag.values():
+        parts: list[list[SegmentInfo]] = [[]]
+        size = 0
+        for info in group:
+            if parts[-1] and size + len(rows[info.id]) > target_rows:
+                parts.append([])
+                size = 0
+            parts[-1].append(info)
+            size += len(rows[info.id])
+        merges += [_Merge(part, [rows[info.id] for info in part]) for part in parts if len(part) > 1]
+    return merges, len(infos)
+
+
+def _write(cohort: Cohort, assay: str, segment_id: str, merge: _Merge) -> SegmentRecord:
+    pieces, first = [], 0
+    for info, rows in zip(merge.segments, merge.rows, strict=True):
+        indices = np.array([row.row_index for row in rows], dtype=np.int64)
+        places = np.arange(first, first + len(rows), dtype=np.int64)
+        pieces.append(Piece(info.id, info.encoding, info.chunks, info.manifest_hash, indices, places))
+        first += len(rows)
+    flat = [row for rows in merge.rows for row in rows]
+    with cohort.catalogue.read() as connection:
+        known = connection.execute(sa.select(t.assays).where(t.assays.c.name == assay)).mappings().one()
+    space = load_features(cohort.files, known["feature_table"])
+    ids = [row.sample_id for row in flat]
+    reader = RegionReader(cohort.files, assay, known["quantity"], ids, known["n_features"], pieces, "")
+    writer = SegmentWriter(
+        cohort.files, assay, segment_id, known["quantity"], reader.encoding, cohort.layout, ids, space
+    )
+    hasher = RowHasher(len(flat), reader.encoding)
+    rows_at_once = writer.chunks[0] * max(1, 256 // writer.chunks[0])
+    for start in range(0, reader.n_features, writer.chunks[1]):
+        stop = min(start + writer.chunks[1], reader.n_features)
+        for positions, raw, _ in reader.row_blocks(start, stop, rows_at_once, reuse=True):
+            writer.write(int(positions[0]), start, raw)
+            hasher.update(int(positions[0]), raw)
+    wrong = [row.sample_id for row, digest in zip(flat, hasher.hexdigests(), strict=True) if digest != row.row_hash]
+    if wrong:
+        raise DataError(
+            f"{len(wrong)} rows of assay {assay!r} hold other values than were published: "
+            f"{', '.join(map(repr, wrong[:5]))}; nothing was merged. Restore them from a backup, or ingest these "
+            f"samples again with --replace."
+        )
+    return writer.finish()
+
+
+def _publish(
+    cohort: Cohort, assay: str, staging_id: str, merges: list[_Merge], records: list[SegmentRecord], message: str
+) -> int:
+    old = [info.id for merge in merges for info in merge.segments]
+    with cohort.catalogue.write() as connection:
+        staging.take_staging(connection, staging_id)
+        text = message or f"{assay}: {len(old)} segments merged into {len(records)}"
+        snapshot = new_snapshot(connection, "compact", text)
+        connection.execute(sa.insert(t.segments), [segment_values(record, snapshot) for record in records])
+        # Compare and set: whoever retired one of these first has moved its rows.
+        for piece in in_pieces(old):
+            done = connection.execute(
+                sa.update(t.segments)
+                .where(t.segments.c.id.in_(piece), t.segments.c.state == "live")
+                .values(state="retired", retired_in=snapshot, retired_at=now())
+            )
+            if done.rowcount != len(piece):
+                raise Busy(f"another process compacted {assay!r} meanwhile; nothing was lost")
+        moves = []
+        for merge, record in zip(merges, records, strict=True):
+            flat = [row for rows in merge.rows for row in rows]
+            moves += [
+                {"this_row": row.id, "segment_id": record.segment_id, "row_index": index}
+                for index, row in enumerate(flat)
+            ]
+        connection.execute(
+            sa.update(t.rows)
+            .where(t.rows.c.id == sa.bindparam("this_row"))
+            .values(segment_id=sa.bindparam("segment_id"), row_index=sa.bindparam("row_index")),
+            moves,
+        )
+        left = 0
+        for piece in in_pieces(old):
+            counted = sa.select(sa.func.count()).where(t.rows.c.segment_id.in_(piece))
+            left += int(connection.execute(counted).scalar() or 0)
+        if left:
+            raise Busy(f"{left} rows of {assay!r} were added to a segment while it was merged; run it again")
+    return snapshot

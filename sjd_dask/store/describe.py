@@ -1,0 +1,99 @@
+"""What a cohort holds and how it came to be, as plain data ready for JSON."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from sjd_dask.store.catalogue import tables as t
+from sjd_dask.store.catalogue.results import list_results
+from sjd_dask.store.catalogue.session import Catalogue, current_snapshot
+
+if TYPE_CHECKING:
+    from sjd_dask.store.cohort import Cohort
+
+
+def describe(cohort: Cohort) -> dict[str, Any]:
+    """Assays with their sizes, samples, results, and the newest snapshot.
+
+    `bytes` counts the files on disk of live segments; compressed, with ids.
+    """
+    rows, segments = t.rows.c, t.segments.c
+    with cohort.catalogue.read() as connection:
+        assays: dict[str, dict[str, Any]] = {}
+        for record in connection.execute(sa.select(t.assays).order_by(t.assays.c.name)).mappings():
+            assays[record["name"]] = {
+                "quantity": record["quantity"],
+                "n_features": record["n_features"],
+                "n_samples": 0,
+                "n_segments": 0,
+                "dtype": [],
+                "bytes": 0,
+            }
+        live = sa.select(rows.assay, sa.func.count()).where(rows.retired_in.is_(None)).group_by(rows.assay)
+        for name, count in connection.execute(live):
+            assays[name]["n_samples"] = count
+        used = sa.select(segments.assay, segments.encoding, segments.n_bytes).where(segments.state == "live")
+        for name, encoding, n_bytes in connection.execute(used):
+            entry = assays[name]
+            entry["n_segments"] += 1
+            entry["bytes"] += n_bytes
+            dtype = json.loads(encoding)["dtype"]
+            if dtype not in entry["dtype"]:
+                entry["dtype"].append(dtype)
+        for entry in assays.values():
+            entry["dtype"] = ", ".join(sorted(entry["dtype"]))
+        ids = sa.union(
+            sa.select(t.sample_columns.c.sample_id).where(t.sample_columns.c.retired_in.is_(None)),
+            sa.select(rows.sample_id).where(rows.retired_in.is_(None)),
+        ).subquery()
+        n_samples = int(connection.execute(sa.select(sa.func.count()).select_from(ids)).scalar() or 0)
+        snapshot = current_snapshot(connection)
+    results = [
+        {
+            "ref": f"{record.kind}/{record.name}@{record.version}",
+            "kind": record.kind,
+            "name": record.name,
+            "version": record.version,
+            "run": record.run_id,
+            "snapshot": record.published_in,
+            "n_rows": {name: file.n_rows for name, file in record.files.items()},
+            "bytes": sum(file.n_bytes for file in record.files.values()),
+        }
+        for record in list_results(cohort.catalogue)
+    ]
+    return {
+        "name": cohort.name,
+        "path": cohort.path,
+        "data": cohort.files.url,
+        "format_version": t.FORMAT_VERSION,
+        "snapshot": snapshot,
+        "n_samples": n_samples,
+        "assays": assays,
+        "results": results,
+    }
+
+
+def history(catalogue: Catalogue) -> list[dict[str, Any]]:
+    """Published changes, newest last; times are UTC in ISO 8601."""
+    with catalogue.read() as connection:
+        records = connection.execute(sa.select(t.snapshots).order_by(t.snapshots.c.id)).mappings()
+        return [
+            {
+                "snapshot": record["id"],
+                "time": iso_time(record["time"]),
+                "kind": record["kind"],
+                "message": record["message"],
+                "who": record["who"],
+                "run": record["run_id"],
+            }
+            for record in records
+        ]
+
+
+def iso_time(seconds: float) -> str:
+    """Seconds since 1970 as UTC text."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,214 @@
+"""Removing bytes that nothing refers to any more.
+
+What is removed was first taken out of the catalogue, or was never in it; a crash in between leaves bytes for the next
+run of `gc`, never a reference without bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from sjd_dask.store.catalogue import tables as t
+from sjd_dask.store.catalogue.runs import list_runs, run_of
+from sjd_dask.store.catalogue.session import now
+from sjd_dask.store.catalogue.staging import drop_staging, list_staging
+from sjd_dask.store.cohort import Cohort
+from sjd_dask.store.features import features_path
+from sjd_dask.store.segment import remove_segment, segment_path
+
+
+@dataclass(frozen=True)
+class Removed:
+    """One removed thing: kind (segment, staging, orphan, table, features, parts), its place, and its bytes."""
+
+    kind: str
+    path: str
+    n_bytes: int
+
+
+@dataclass
+class GcReport:
+    """What was removed, or would be."""
+
+    dry_run: bool
+    items: list[Removed] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes freed."""
+        return sum(item.n_bytes for item in self.items)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "dry_run": self.dry_run,
+            "bytes": self.n_bytes,
+            "removed": [item.__dict__.copy() for item in self.items],
+            "kept": list(self.kept),
+        }
+
+
+def gc(cohort: Cohort, grace_hours: float = 24.0, dry_run: bool = False) -> GcReport:
+    """Remove what nothing refers to.
+
+    Parameters
+    ----------
+    grace_hours : float
+        How long retired segments and unknown files are kept, for readers that are not runs.
+    dry_run : bool
+        Only say what would be removed.
+
+    Returns
+    -------
+    GcReport
+        Retired segments that no live run can be reading, leftovers of dead writers, tables and feature tables without a
+        reference, parts of published and cancelled runs. `kept` says what waits, and why.
+    """
+    report = GcReport(dry_run)
+    before = now() - grace_hours * 3600
+    _retired_segments(cohort, report, before)
+    _dead_writers(cohort, report)
+    _orphans(cohort, report, before)
+    _tables(cohort, report, before)
+    _features(cohort, report, before)
+    _parts(cohort, report, before)
+    return report
+
+
+def _size(cohort: Cohort, folder: str) -> int:
+    return sum(entry.size for entry in cohort.files.walk(folder))
+
+
+def _retired_segments(cohort: Cohort, report: GcReport, before: float) -> None:
+    segments = t.segments.c
+    with cohort.catalogue.read() as connection:
+        records = connection.execute(sa.select(t.segments).where(segments.state == "retired")).mappings().all()
+    # A run that began before a segment was retired may hold its place; a dead run plans anew when it is resumed.
+    live = [run for run in list_runs(cohort.catalogue, "running") if run.is_live()]
+    for record in records:
+        path = segment_path(record["assay"], record["id"])
+        readers = [run.id for run in live if run.snapshot < record["retired_in"]]
+        if readers:
+            report.kept.append(f"{path}: run {readers[0]} may be reading it")
+            continue
+        if record["retired_at"] > before:
+            report.kept.append(f"{path}: retired less than the grace period ago")
+            continue
+        size = _size(cohort, path)
+        if not report.dry_run and not _mark_removed(cohort, record["id"], record["retired_in"]):
+            report.kept.append(f"{path}: a run began to read it")
+            continue
+        if not report.dry_run:
+            remove_segment(cohort.files, record["assay"], record["id"])
+        report.items.append(Removed("segment", path, size))
+
+
+def _mark_removed(cohort: Cohort, segment_id: str, retired_in: int) -> bool:
+    # Under the write lock: no run can be claimed on an earlier view between this check and the mark.
+    with cohort.catalogue.write() as connection:
+        early = sa.select(t.runs).where(t.runs.c.state == "running", t.runs.c.snapshot < retired_in)
+        if any(run_of(record).is_live() for record in connection.execute(early).mappings()):
+            return False
+        referred = connection.execute(sa.select(t.rows.c.id).where(t.rows.c.segment_id == segment_id).limit(1)).scalar()
+        if referred is not None:
+            return False
+        done = connection.execute(
+            sa.update(t.segments)
+            .where(t.segments.c.id == segment_id, t.segments.c.state == "retired")
+            .values(state="removed")
+        )
+        return done.rowcount == 1
+
+
+def _dead_writers(cohort: Cohort, report: GcReport) -> None:
+    for record in list_staging(cohort.catalogue):
+        if record.is_alive():
+            continue
+        sizes = {one: _size(cohort, segment_path(record.assay, one)) for one in record.segment_ids}
+        if not report.dry_run:
+            if drop_staging(cohort.catalogue, record.id, only_dead=True) is None:
+                continue
+            for segment_id in record.segment_ids:
+                remove_segment(cohort.files, record.assay, segment_id)
+        for segment_id, size in sizes.items():
+            report.items.append(Removed("staging", segment_path(record.assay, segment_id), size))
+
+
+def _orphans(cohort: Cohort, report: GcReport, before: float) -> None:
+    # Listed before the catalogue is asked: a writer registers before its first byte, so whatever is listed and not
+    # registered afterwards belongs to nobody.
+    found: dict[tuple[str, str], tuple[int, float]] = {}
+    for entry in cohort.files.walk("segments"):
+        assay, _, rest = entry.name.partition("/")
+        name = rest.split("/", 1)[0]
+        for suffix in (".zarr", ".manifest.json"):
+            if name.endswith(suffix):
+                size, newest = found.get((assay, name.removesuffix(suffix)), (0, 0.0))
+                found[assay, name.removesuffix(suffix)] = (size + entry.size, max(newest, entry.modified))
+    with cohort.catalogue.read() as connection:
+        states = {row.id: row.state for row in connection.execute(sa.select(t.segments.c.id, t.segments.c.state))}
+        staged = {
+            one for text in connection.execute(sa.select(t.staging.c.segment_ids)).scalars() for one in json.loads(text)
+        }
+    for (assay, segment_id), (size, newest) in found.items():
+        state = states.get(segment_id)
+        if state in ("live", "retired") or segment_id in staged:
+            continue
+        if state is None and newest > before:
+            report.kept.append(f"{segment_path(assay, segment_id)}: unknown, younger than the grace period")
+            continue
+        if not report.dry_run:
+            remove_segment(cohort.files, assay, segment_id)
+        report.items.append(Removed("orphan", segment_path(assay, segment_id), size))
+
+
+def _tables(cohort: Cohort, report: GcReport, before: float) -> None:
+    entries = list(cohort.files.walk("tables"))
+    with cohort.catalogue.read() as connection:
+        used = {
+            file["path"]
+            for text in connection.execute(sa.select(t.results.c.files)).scalars()
+            for file in json.loads(text).values()
+        }
+    for entry in entries:
+        _remove_file(cohort, report, "table", f"tables/{entry.name}", entry.size, entry.modified, before, used)
+
+
+def _features(cohort: Cohort, report: GcReport, before: float) -> None:
+    entries = list(cohort.files.walk("features"))
+    with cohort.catalogue.read() as connection:
+        used = {features_path(one) for one in connection.execute(sa.select(t.assays.c.feature_table)).scalars()}
+        if connection.execute(sa.select(t.staging.c.id).limit(1)).scalar() is not None:
+            return  # A writer may be about to refer to a table that is there already.
+    for entry in entries:
+        _remove_file(cohort, report, "features", f"features/{entry.name}", entry.size, entry.modified, before, used)
+
+
+def _remove_file(
+    cohort: Cohort, report: GcReport, kind: str, path: str, size: int, modified: float, before: float, used: set[str]
+) -> None:
+    if path in used or modified > before:
+        return
+    if not report.dry_run:
+        cohort.files.delete(path)
+    report.items.append(Removed(kind, path, size))
+
+
+def _parts(cohort: Cohort, report: GcReport, before: float) -> None:
+    for run in list_runs(cohort.catalogue):
+        ended = run.state == "published" or (run.state == "cancelled" and (run.finished or 0.0) <= before)
+        if not ended:
+            continue
+        for attempt in cohort.files.folders(f"runs/{run.id}"):
+            folder = f"runs/{run.id}/{attempt}/parts"
+            size = _size(cohort, folder)
+            if not size:
+                continue
+            if not report.dry_run:
+                cohort.files.delete_tree(folder)
+            report.items.append(Removed("parts", folder, size))
