@@ -63,6 +63,8 @@ def _warn(warnings: Sequence[str]) -> None:
 
 
 def _logging(quiet: bool, verbose: bool) -> None:
+    # Read when distributed is first imported, here and in the workers: its own log is for those who ask.
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "info" if verbose else "warning")
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True)
     logging.getLogger("sjd_dask").setLevel(level)

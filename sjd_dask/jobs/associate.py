@@ -319,7 +319,7 @@ def prepare(spec: JobSpec, base: Path) -> AssociateJob:
     warnings.extend(design.warnings)
     for reason, count in design.dropped.items():
         facts["dropped"].append({"reason": reason, "count": count})
-    sheet = chosen.loc[design.sample_ids]
+    sheet = chosen.loc[list(design.sample_ids)]
     facts["used"] = len(sheet)
     basis, weights, contrast_names = None, np.zeros((0, 0)), []
     codes, levels, blocks = None, [], None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sjd_dask import names
 from sjd_dask.errors import DataError
-from sjd_dask.kernels import correlation, linear, methylation, rank
+from sjd_dask.kernels import correlation, gls, linear, methylation, rank
 from sjd_dask.runtime.plan import Partition
 from sjd_dask.store.layout import Encoding
 from sjd_dask.store.region import RegionReader
@@ -99,17 +99,17 @@ def fit_partition(work: LinearWork, partition: Partition) -> pa.Table:
     fit = linear.finish(sums, work.design)
     if fit.needs_columns.size:
         fit = linear.refit_columns(fit, work.design, _picked_columns(work.matrix, start, fit.needs_columns))
-    return _contrast_table(work, fit)
+    return _contrast_table(work, fit, work.design)
 
 
 def fit_block_partition(work: LinearWork, partition: Partition) -> pa.Table:
     """Generalised least squares under the common within-block correlation; needs whole columns."""
     assert work.block_codes is not None
     assert work.correlation is not None
-    tables = [
-        _contrast_table(work, correlation.gls_fit(values, work.design, work.block_codes, work.correlation))
-        for values in _column_stripes(work.matrix, partition)
-    ]
+    tables = []
+    for values in _column_stripes(work.matrix, partition):
+        fit, whitened = gls.gls_fit(values, work.design.matrix, work.block_codes, work.correlation)
+        tables.append(_contrast_table(work, fit, whitened))
     return pa.concat_tables(tables)
 
 
@@ -200,9 +200,9 @@ def _rows(q: Floats, positions: NDArray[np.int64]) -> Floats:
     return np.ascontiguousarray(q[positions])
 
 
-def _contrast_table(work: LinearWork, fit: linear.LinearFit) -> pa.Table:
+def _contrast_table(work: LinearWork, fit: linear.LinearFit, design: linear.LinearDesign) -> pa.Table:
     """What the reduction needs of each feature."""
-    tested = linear.contrast_fit(fit, work.design, work.contrasts, work.na_contrasts)  # type: ignore[arg-type]
+    tested = linear.contrast_fit(fit, design, work.contrasts, work.na_contrasts)  # type: ignore[arg-type]
     if tested.f_rank < 1:
         raise DataError("the contrasts are all zero")
     columns: dict[str, NDArray[Any]] = {}

@@ -17,8 +17,8 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
-FEATURE_TILE = 256
-ROW_TILE = 16
+FEATURE_TILE = 512
+ROW_TILE = 8
 # Samples whose float32 products are added in float32 before they go to the float64 sums (precision='single').
 SINGLE_RUN = 16
 

@@ -24,13 +24,10 @@ from sjd_dask.runtime.events import (
     Event,
     Listener,
     PartitionDone,
-    PartitionRetried,
     RunFailed,
     RunFinished,
     RunStarted,
     RunStopping,
-    WorkerJoined,
-    WorkerLost,
 )
 from sjd_dask.runtime.parts import PartStore
 from sjd_dask.runtime.plan import Partition, size
@@ -171,17 +168,11 @@ class _Execution:
         self.worker_timeout = worker_timeout
         self.projected_bytes = projected_bytes
         self.token = f"{parts.run_id}-{parts.attempt}-{uuid.uuid4().hex[:8]}"
-        # Filled by other threads, emptied by the driver's.
+        # Filled by the client's callback thread, emptied by the driver's.
         self.ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
-        self.notes: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self.flying: dict[Future, int] = {}
-        self.running: dict[str, set[int]] = {}
-        self.deaths: Counter[int] = Counter()
         self.innocent: Counter[int] = Counter()
-        self.retried: set[int] = set()
         self.done: list[Done] = []
-        self.workers: set[str] = set()
-        self.n_lost = 0
         self.n_reused = 0
         now = time.monotonic()
         self.polled = self.answered = self.last_worker = now
@@ -192,7 +183,9 @@ class _Execution:
 
     def run(self, function: Callable[[Any, Partition], Any], common: Any, window: int) -> ExecutionReport:
         from sjd_dask.runtime.task import Work
+        from sjd_dask.runtime.watch import WorkerWatch
 
+        self.watch = WorkerWatch(self.on_event)
         begin = time.monotonic()
         done = self.parts.done(self.partitions.values(), self.on_event)
         self.n_reused = len(done)
@@ -219,8 +212,8 @@ class _Execution:
             bytes=sum(item.bytes for item in self.done),
             rows=sum(item.rows for item in self.done),
             peak_rss=peak,
-            workers_lost=self.n_lost,
-            retried=len(self.retried),
+            workers_lost=self.watch.n_lost,
+            retried=len(self.watch.retried),
         )
 
     @property
@@ -234,8 +227,8 @@ class _Execution:
         from sjd_dask.runtime.task import WorkPlugin
 
         plugin = WorkPlugin(self.token, work)
-        self.workers = set(self._answer(self._list_workers()))
-        self.client.subscribe_topic(work.topic, lambda event: self.notes.put(event[1]))
+        self.watch.workers = set(self._answer(self._list_workers()))
+        self.client.subscribe_topic(work.topic, self.watch.put)
         try:
             self._send(plugin)
             yield
@@ -292,7 +285,7 @@ class _Execution:
                     self._submit(waiting.pop())
                 for future in self._next_ended():
                     self._settle(future)
-                self._watch()
+                self._look_around()
         except BaseException:
             self._abandon()
             raise
@@ -316,6 +309,7 @@ class _Execution:
         future.add_done_callback(self.ended.put)
 
     def _next_ended(self) -> list[Future]:
+        """Futures that ended without a result; those with one are taken in."""
         found = []
         try:
             found.append(self.ended.get(timeout=0.25))
@@ -323,23 +317,31 @@ class _Execution:
                 found.append(self.ended.get_nowait())
         except queue.Empty:
             pass
-        finished = [future for future in found if future.status == "finished"]
-        if finished:
-            try:
-                for future, result in zip(finished, self._answer(self._gather(finished)), strict=True):
-                    self._arrived(future, result)
-            except (OSError, TimeoutError):
-                # The worker died between the end of the task and this call: the scheduler computes it again, and
-                # what the
-                # next look at these futures brings is handled like any other end.
-                self._check_scheduler()
-                for future in finished:
-                    if future in self.flying:
-                        future.add_done_callback(self.ended.put)
-            except Exception as error:
-                self._check_scheduler(error)
-                raise
+        unsure = []
+        for future in found:
+            if future.status == "finished" and future in self.flying:
+                # The worker's note came before this and holds the numbers; fetching them would ask a worker that may
+                # be dead.
+                done = self.watch.take_done(self.flying[future])
+                if done is None:
+                    unsure.append(future)
+                else:
+                    self._arrived(future, done)
+        if unsure:
+            self._fetch(unsure)
         return [future for future in found if future.status != "finished"]
+
+    def _fetch(self, futures: list[Future]) -> None:
+        try:
+            for future, result in zip(futures, self._answer(self._gather(futures)), strict=True):
+                self._arrived(future, result)
+        except (OSError, TimeoutError):
+            # The worker died between the end of the task and this call: the scheduler computes it again, and what the
+            # next look at these futures brings is handled like any other end.
+            self._check_scheduler()
+            for future in futures:
+                if future in self.flying:
+                    future.add_done_callback(self.ended.put)
 
     def _arrived(self, future: Future, result: Any) -> None:
         from sjd_dask.runtime.task import Refused
@@ -348,7 +350,6 @@ class _Execution:
         if isinstance(result, Refused):
             raise _renamed(result.error, self.partitions[index])
         self.done.append(result)
-        self.running.get(result.worker, set()).discard(index)
         self.tell(
             PartitionDone(
                 index=index,
@@ -386,17 +387,13 @@ class _Execution:
                 f"{self.partitions[index]} failed {self.retries + 1} times: {type(error).__name__}: {error}. "
                 f"The finished parts are kept: once the cause is gone, the same command goes on from them."
             ) from error
-        self._read_notes()
-        self._see_workers_of(error)
-        culprit_known = any(self.deaths.values())
-        if culprit_known and not self.deaths[index] and self.innocent[index] < _INNOCENT_RETRIES:
+        self.watch.lose(str(getattr(error.last_worker, "address", error.last_worker)))
+        culprit_known = any(self.watch.deaths.values())
+        if culprit_known and not self.watch.deaths[index] and self.innocent[index] < _INNOCENT_RETRIES:
             self.innocent[index] += 1
             self._submit(index)
             return
         raise self._killed(index, error)
-
-    def _see_workers_of(self, error: Any) -> None:
-        self._lose(str(getattr(error.last_worker, "address", error.last_worker)))
 
     def _killed(self, index: int, error: BaseException) -> SjdError:
         peak = max((item.peak_rss for item in self.done), default=0)
@@ -407,7 +404,7 @@ class _Execution:
             figures.append(f"the largest task that ended used {size(peak)}")
         problem = SjdError(
             f"{self.partitions[index]} was given up: every worker that computed it died "
-            f"({max(1, self.deaths[index])} or more). {'; '.join(figures)}. "
+            f"({max(1, self.watch.deaths[index])} or more). {'; '.join(figures)}. "
             "Most often memory ran out: give each worker more, or use fewer workers on the machine; else look at "
             "the workers' logs. "
             f"The finished parts are kept: the same command goes on from them."
@@ -417,8 +414,8 @@ class _Execution:
 
     # -- watching -----------------------------------------------------------------------------------------------------
 
-    def _watch(self) -> None:
-        self._read_notes()
+    def _look_around(self) -> None:
+        self.watch.read_notes()
         reason = self.should_stop() if self.should_stop is not None else None
         if reason:
             text = reason if isinstance(reason, str) else "asked to stop"
@@ -438,7 +435,7 @@ class _Execution:
             return
         finally:
             self.polled = time.monotonic()
-        self._compare(present)
+        self.watch.compare(present)
         if present:
             self.last_worker = now
         elif now - self.last_worker > self.worker_timeout:
@@ -447,42 +444,6 @@ class _Execution:
                 f"{len(self.partitions)} partitions "
                 f"are done and kept. Start workers again, then go on with the same command."
             )
-
-    def _compare(self, present: set[str]) -> None:
-        for address in sorted(present - self.workers):
-            self.workers.add(address)
-            self.tell(WorkerJoined(address, len(present)))
-        for address in sorted(self.workers - present):
-            self._lose(address)
-
-    def _lose(self, address: str) -> None:
-        if address not in self.workers:
-            return
-        self.workers.discard(address)
-        self.n_lost += 1
-        self.tell(WorkerLost(address, len(self.workers)))
-        for index in sorted(self.running.pop(address, set())):
-            self.deaths[index] += 1
-            self.retried.add(index)
-            self.tell(PartitionRetried(index, "its worker was lost", address))
-
-    def _read_notes(self) -> None:
-        while True:
-            try:
-                note = self.notes.get_nowait()
-            except queue.Empty:
-                return
-            index, address = int(note["index"]), str(note["worker"])
-            if note["what"] == "started":
-                self.running.setdefault(address, set()).add(index)
-                # A worker that came and died between two looks at the list is known from here.
-                if address not in self.workers:
-                    self.workers.add(address)
-                    self.tell(WorkerJoined(address, len(self.workers)))
-            else:
-                self.running.get(address, set()).discard(index)
-                self.retried.add(index)
-                self.tell(PartitionRetried(index, str(note["reason"]), address))
 
     def _check_scheduler(self, error: BaseException | None = None) -> None:
         if self.client.status != "running":

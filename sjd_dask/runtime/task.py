@@ -141,7 +141,10 @@ def run_partition(token: str, partition: Partition) -> Done | Refused:
         raise
     seconds = time.perf_counter() - begin
     rows = int(getattr(payload, "num_rows", 0))
-    return Done(partition.index, seconds, rows, written, peak_memory(), address)
+    done = Done(partition.index, seconds, rows, written, peak_memory(), address)
+    numbers = dataclasses.asdict(done)
+    worker.log_event(work.topic, {"what": "done", "index": partition.index, "worker": address, "numbers": numbers})
+    return done
 
 
 def reset_peak() -> None:

@@ -1,6 +1,7 @@
 """A small job with sums over generated blocks, as a driver that can be started, watched and killed.
 
-Run as a script: `python runtime_scene.py COHORT CLUSTER SECONDS` works on the run and prints one JSON line; its exit code is that of the command line.
+Run as a script: `python runtime_scene.py COHORT CLUSTER SECONDS` works on the run and prints one JSON line; its exit
+code is that of the command line.
 """
 
 from __future__ import annotations
@@ -111,7 +112,8 @@ def main() -> int:
     return 0
 
 
-# -- watching a driver from outside ---------------------------------------------------------------------------------------
+# -- watching a driver from outside
+# ---------------------------------------------------------------------------------------
 
 
 def environment() -> dict[str, str]:

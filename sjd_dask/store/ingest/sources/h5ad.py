@@ -94,9 +94,9 @@ def _frame(file: Any, axis: str, id_name: str, path: Path) -> tuple[list[str], p
             if column is not None and len(column) == len(ids):
                 values = column.to_numpy()
                 if name.endswith("_id") and values.dtype.kind != "O":
-                    values = np.array([str(v) for v in values], dtype=object)
+                    values = np.array([None if pd.isna(v) else str(v) for v in values], dtype=object)
                 if values.dtype.kind == "O":
-                    values = np.array([None if v is None or v == "" else v for v in values], dtype=object)
+                    values = np.array([None if pd.isna(v) or v == "" else v for v in values], dtype=object)
                 columns[name] = values
     columns.pop(id_name, None)
     return ids, pd.DataFrame(columns, index=pd.Index(ids, name=id_name, dtype=object))

@@ -73,7 +73,7 @@ def sniff_delimiter(path: Path, header: bytes, first: bytes | None) -> str:
             return delimiter
     # Nothing fits: the suffix, or whatever the header holds, and the ragged line is named later.
     for delimiter in order:
-        if delimiter.encode() in header:
+        if delimiter != " " and delimiter.encode() in header:
             return delimiter
     raise DataError(
         f"{path}: the first line holds no delimiter (tab, comma, semicolon, space): a header of ids is needed, "
