@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from numpy.typing import NDArray
 
 from sjd_dask.store.catalogue.publish import Published
 from sjd_dask.store.cohort import Cohort
 from sjd_dask.store.features import FeatureSpace
+from sjd_dask.store.files import Files
 from sjd_dask.store.hashing import row_hashes
 from sjd_dask.store.layout import Layout, encoding_for
 from sjd_dask.store.segment import SegmentWriter, new_segment_id
+
+
+def folder_as_bucket(monkeypatch: pytest.MonkeyPatch, folder: Path) -> str:
+    """The URL of an object store: obstore's own client, keeping its objects in a folder instead of on a server."""
+    from obstore.store import LocalStore
+
+    def store(self: Files) -> Any:
+        return LocalStore(folder / self.url.split("://")[1], mkdir=True)
+
+    monkeypatch.setattr(Files, "_store", store)
+    return "s3://bucket/cohort"
 
 
 def put(
@@ -42,9 +56,7 @@ def put(
         )
         writer.write(0, 0, raw)
         record = writer.finish()
-        return cohort.publish_segment(
-            staging, record, row_hashes(raw, encoding), replace=replace, sample_columns=sheet
-        )
+        return cohort.publish_segment(staging, record, row_hashes(raw, encoding), replace=replace, sample_columns=sheet)
     except BaseException:
         cohort.abandon(staging)
         raise

@@ -14,10 +14,14 @@ from formulaic.errors import FormulaicError
 from numpy.typing import NDArray
 
 from sjd_dask.associate.formula import factor_columns, parse_formula, require_estimable
+from sjd_dask.associate.query import query_samples
 from sjd_dask.errors import DesignError, SpecError
 from sjd_dask.kernels.linear import aliased_columns
 
 INTERCEPT = "Intercept"
+
+
+__all__ = ["Design", "build_design", "check_design", "contrast_matrix", "query_samples", "single_factor"]
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,8 @@ def build_design(formula: str, samples: pd.DataFrame) -> Design:
     Parameters
     ----------
     formula : str
-        One-sided, as formulaic reads it: ``~ disease * age + bs(age, df=4) + C(batch)``. Text columns are factors with their
-        levels sorted and the first as reference; ``C(x, contr.treatment(base="b"))`` names another.
+        One-sided, as formulaic reads it: ``~ disease * age + bs(age, df=4) + C(batch)``. Text columns are factors
+        with their levels sorted and the first as reference; ``C(x, contr.treatment(base="b"))`` names another.
     samples : DataFrame
         Index: sample ids. Levels that no row has don't enter.
 
@@ -93,23 +97,27 @@ def build_design(formula: str, samples: pd.DataFrame) -> Design:
     except (ValueError, TypeError, ZeroDivisionError) as error:
         raise SpecError(f"the formula `{formula}` can't be applied to the sample sheet: {error}") from None
     columns = tuple(map(str, made.columns))
+    if not columns:
+        raise DesignError(f"the design `{formula}` has no column; keep the intercept or name a sample column")
     matrix = np.ascontiguousarray(made.to_numpy(dtype=np.float64))
     bad = ~np.isfinite(matrix)
     if bad.any():
         row, column = (int(i) for i in np.argwhere(bad)[0])
         raise DesignError(
-            f"the design `{formula}` gives {matrix[row, column]} in column {columns[column]!r} for sample {kept.index[row]}; "
-            "check the values that the transform is given"
+            f"the design `{formula}` gives {matrix[row, column]} in column {columns[column]!r} for sample "
+            f"{kept.index[row]}; check the values that the transform is given"
         )
     groups, warnings = {}, []
     for name in categorical:
         counts = frame[name].astype(str).value_counts().sort_index()
         groups[name] = {str(level): int(count) for level, count in counts.items()}
+        if gone := _levels(samples[name]) - set(groups[name]):
+            warnings.append(f"no sample is left with {name} = {', '.join(sorted(gone))}: left out of the design")
         alone = [level for level, count in groups[name].items() if count == 1]
         if len(groups[name]) == 1:
             raise DesignError(
-                f"the column {name!r} has only the level {next(iter(groups[name]))!r} among the {len(frame)} samples used, so "
-                f"`{formula}` can't estimate it: take it out of the design or select other samples"
+                f"the column {name!r} has only the level {next(iter(groups[name]))!r} among the {len(frame)} samples "
+                f"used, so `{formula}` can't estimate it: take it out of the design or select other samples"
             )
         if alone:
             warnings.append(
@@ -138,8 +146,8 @@ def check_design(design: Design) -> None:
     if aliased:
         said = "; ".join(f"{design.columns[j]} = {_combination(design, j)}" for j in aliased)
         raise DesignError(
-            f"the design `{design.formula}` has {len(design.columns)} columns but rank {len(design.columns) - len(aliased)}: {said}. "
-            "Leave these terms out, or merge levels"
+            f"the design `{design.formula}` has {len(design.columns)} columns but rank "
+            f"{len(design.columns) - len(aliased)}: {said}. Leave these terms out, or merge levels{_spline_hint(design)}"
         )
     require_estimable(len(design.sample_ids), len(design.columns), design.formula)
 
@@ -168,6 +176,10 @@ def contrast_matrix(
     if wanted is None:
         wanted = [name for name in design.columns if name != INTERCEPT] or list(design.columns)
     listed = wanted if isinstance(wanted, Mapping) else {name: {name: 1.0} for name in wanted}
+    if isinstance(wanted, str):
+        raise SpecError(
+            f"`contrasts` is a list of names, or {{name: {{coefficient: weight}}}}; not the text {wanted!r}"
+        )
     if not listed:
         raise DesignError("`contrasts` is empty; leave it out to test every coefficient but the intercept")
     weights = np.zeros((len(design.columns), len(listed)))
@@ -177,12 +189,14 @@ def contrast_matrix(
                 near = difflib.get_close_matches(coefficient, design.columns, n=2)
                 hint = f" (did you mean {' or '.join(near)}?)" if near else ""
                 raise DesignError(
-                    f"contrast {name!r} names the coefficient {coefficient!r}, which `{design.formula}` does not have for these "
-                    f"samples{hint}; it has: {', '.join(design.columns)}"
+                    f"contrast {name!r} names the coefficient {coefficient!r}, which `{design.formula}` does not have "
+                    f"for these samples{hint}; it has: {', '.join(design.columns)}"
                 )
+            if isinstance(weight, bool) or not isinstance(weight, (int, float, np.number)):
+                raise SpecError(f"contrast {name!r} gives {coefficient!r} the weight {weight!r}; a number is needed")
             weights[design.columns.index(coefficient), k] = float(weight)
         if not np.isfinite(weights[:, k]).all() or not weights[:, k].any():
-            raise DesignError(f"contrast {name!r} has no weight but zero; give at least one coefficient a finite weight")
+            raise DesignError(f"contrast {name!r} needs finite weights, and one at least that is not zero")
     return weights, list(listed)
 
 
@@ -206,25 +220,6 @@ def single_factor(design: Design, samples: pd.DataFrame) -> tuple[str, NDArray[n
     return name, np.asarray(codes, dtype=np.int64), levels
 
 
-def query_samples(samples: pd.DataFrame, query: str) -> pd.DataFrame:
-    """Rows of the sample sheet that a pandas query keeps.
-
-    Raises
-    ------
-    SpecError
-        A query that can't be evaluated, or reaches outside the columns.
-    """
-    if "@" in query or "__" in query:
-        raise SpecError(f"`samples: {query}` reaches outside the sample columns ('@' and '__' are not allowed)")
-    try:
-        kept = samples.reset_index().query(query, engine="python", local_dict={}, global_dict={})
-    except Exception as error:
-        # pandas raises many types here, from syntax errors to missing columns.
-        known = ", ".join(map(str, samples.columns[:20]))
-        raise SpecError(f"`samples: {query}` can't be evaluated: {error}. The sample columns are: {known}") from None
-    return samples.loc[samples.index.isin(kept[samples.index.name or "index"])]
-
-
 def _without_missing(samples: pd.DataFrame, used: list[str]) -> tuple[pd.DataFrame, dict[str, int]]:
     dropped: dict[str, int] = {}
     kept = samples
@@ -246,6 +241,18 @@ def _combination(design: Design, j: int) -> str:
     weights, *_ = np.linalg.lstsq(design.matrix[:, before], design.matrix[:, j], rcond=None)
     terms = [f"{w:+.3g} {design.columns[i]}" for i, w in zip(before, weights, strict=True) if abs(w) > 1e-8]
     return " ".join(terms) or "0"
+
+
+def _levels(column: pd.Series[Any]) -> set[str]:
+    """Levels a column had before samples were left out; of a categorical, those it declares."""
+    known = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column.dropna().unique()
+    return {str(level) for level in known}
+
+
+def _spline_hint(design: Design) -> str:
+    if any(name.startswith(("cr(", "cs(", "cc(")) for name in design.columns):
+        return ". cr, cs and cc hold a constant of their own: give them constraints='center', or begin with `~ 0 +`"
+    return ""
 
 
 def _plain(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """From the fit of every feature to the published numbers: moderation, F, q-values, lambda. NumPy in, NumPy out.
 
-The prior of the variances and the false discovery rate belong to all features of a run, so this step sees them all at once;
-what it sees is small: a few numbers a feature.
+The prior of the variances and the false discovery rate belong to all features of a run, so this step sees them all at
+once; what it sees is small: a few numbers a feature.
 """
 
 from __future__ import annotations
@@ -139,9 +139,7 @@ def summarise(
         sigma=np.sqrt(fits.sigma2),
         n_samples=fits.n_samples,
         **overall,
-        lambdas={
-            name: multiplicity.genomic_inflation(p=p) for name, p in zip(contrasts, tested.p_value, strict=True)
-        },
+        lambdas={name: multiplicity.genomic_inflation(p=p) for name, p in zip(contrasts, tested.p_value, strict=True)},
         prior={"df": _spread(tested.df_prior), "s2": _spread(tested.s2_prior)} if moderated else {},
         notes=tested.notes,
     )

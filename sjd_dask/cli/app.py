@@ -6,6 +6,7 @@ Logs and progress go to stderr, results to stdout. Exit codes: 0 done; 2 usage o
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -18,7 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from sjd_dask.cli import text
-from sjd_dask.errors import Interrupted, SjdError
+from sjd_dask.errors import DataError, Interrupted, SjdError
 
 app = typer.Typer(
     name="sjd",
@@ -259,10 +260,11 @@ def submit(
 @app.command()
 def runs(cohort: CohortArgument, as_json: JsonOption = False) -> None:
     """The cohort's runs, the newest last."""
-    from sjd_dask.runtime.detached import listing
+    from sjd_dask.runtime.detached import status as look
     from sjd_dask.store.cohort import open_cohort
 
-    listed = listing(open_cohort(cohort))
+    opened = open_cohort(cohort)
+    listed = [look(opened, run.id) for run in opened.runs()]
     _emit(as_json, {"runs": listed}, text.runs_text(listed))
 
 
@@ -362,8 +364,8 @@ def compact(
     from sjd_dask.store.cohort import open_cohort
     from sjd_dask.store.compact import compact as merge
 
-    done = merge(open_cohort(cohort), assay)
-    _emit(as_json, done.to_json(), done.render())
+    done = [dataclasses.asdict(item) for item in merge(open_cohort(cohort), assay)]
+    _emit(as_json, {"assays": done}, text.compact_text(done))
 
 
 @app.command()
@@ -375,23 +377,22 @@ def gc(
 ) -> None:
     """Remove data that nothing refers to any more."""
     from sjd_dask.store.cohort import open_cohort
-    from sjd_dask.store.gc import collect
+    from sjd_dask.store.gc import gc as collect
 
-    done = collect(open_cohort(cohort), grace_hours=grace, dry_run=dry_run)
-    _emit(as_json, done.to_json(), done.render())
+    done = collect(open_cohort(cohort), grace_hours=grace, dry_run=dry_run).to_json()
+    _emit(as_json, done, text.gc_text(done))
 
 
 @app.command()
 def verify(cohort: CohortArgument, as_json: JsonOption = False) -> None:
     """Check every hash: chunks, rows, tables."""
-    from sjd_dask.errors import DataError
     from sjd_dask.store.cohort import open_cohort
     from sjd_dask.store.verify import verify as check
 
-    found = check(open_cohort(cohort))
-    _emit(as_json, found.to_json(), found.render())
-    if found.problems:
-        raise DataError(f"{len(found.problems)} problem(s); the first: {found.problems[0]}")
+    found = check(open_cohort(cohort), raise_errors=False).to_json()
+    _emit(as_json, found, text.verify_text(found))
+    if found["problems"]:
+        raise DataError(f"{len(found['problems'])} problem(s); the first: {found['problems'][0]}")
 
 
 @app.command()

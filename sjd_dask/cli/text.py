@@ -52,10 +52,45 @@ def log_text(entries: Sequence[dict[str, Any]]) -> str:
 
 def runs_text(rows: Sequence[dict[str, Any]]) -> str:
     """`sjd runs`."""
-    shown = [[r["run"], r["state"], r["job"], r["output"], r["attempt"], r["created"], r["message"]] for r in rows]
-    return table(shown, ["run", "state", "job", "output", "attempt", "created", "message"]) or "no run yet"
+    shown = [[r["run"], r["state"], r["job"], r["output"], r["attempt"], r["message"]] for r in rows]
+    return table(shown, ["run", "state", "job", "output", "attempt", "message"]) or "no run yet"
 
 
 def fields_text(facts: dict[str, Any]) -> str:
     """One field a line."""
     return "\n".join(f"{key}: {value}" for key, value in facts.items() if value not in (None, "", [], {}))
+
+
+def compact_text(done: Sequence[dict[str, Any]]) -> str:
+    """`sjd compact`."""
+    lines = []
+    for item in done:
+        if item["snapshot"] is None:
+            lines.append(f"{item['assay']}: nothing to merge")
+        else:
+            lines.append(
+                f"{item['assay']}: {item['n_before']} segments became {item['n_after']} ({item['n_rows']:,} rows), "
+                f"snapshot {item['snapshot']}"
+            )
+    return "\n".join(lines) or "nothing to merge"
+
+
+def gc_text(done: dict[str, Any]) -> str:
+    """`sjd gc`."""
+    verb = "would remove" if done["dry_run"] else "removed"
+    lines = [f"{verb} {item['path']} ({item['kind']}, {megabytes(item['n_bytes'])})" for item in done["removed"]]
+    lines += [f"kept {item}" for item in done["kept"]]
+    return "\n".join([*lines, f"{verb} {len(done['removed'])} item(s), {megabytes(done['bytes'])}"])
+
+
+def verify_text(found: dict[str, Any]) -> str:
+    """`sjd verify`."""
+    lines = [f"PROBLEM {problem}" for problem in found["problems"]]
+    state = "no problem" if not lines else f"{len(lines)} problem(s)"
+    return "\n".join(
+        [
+            *lines,
+            f"{found['n_segments']} segments, {found['n_rows']:,} rows, {found['n_tables']} result tables, "
+            f"{megabytes(found['n_bytes'])} hashed: {state}",
+        ]
+    )

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sjd_dask.errors import DataError, DesignError
-from sjd_dask.kernels.gamma_components import gamma_correlations
+from sjd_dask.kernels.gamma_components import Spectra, gamma_correlations
 from sjd_dask.kernels.reml import reml_tile
 
 FloatArray = NDArray[np.float64]
@@ -125,10 +125,12 @@ def duplicate_correlation(
     q = np.ascontiguousarray(q)
     out = np.empty(values.shape[1])
     low = 1.0 / (1 - blocks.largest) + MARGIN
+    spectra = Spectra()
     for start in range(0, values.shape[1], _TILE):
         tile = np.ascontiguousarray(values[:, start : start + _TILE].T[:, blocks.order])
         if method == "limma":
-            out[start : start + _TILE] = np.clip(gamma_correlations(tile, matrix, blocks.starts), low, 1 - MARGIN)
+            rho = gamma_correlations(tile, matrix, blocks.starts, spectra)
+            out[start : start + _TILE] = np.clip(rho, low, 1 - MARGIN)
             continue
         reml_tile(tile, q, blocks.starts, blocks.largest, low, 1 - MARGIN, out[start : start + _TILE])
     return out

@@ -3,14 +3,14 @@
 Rotate the residual space of the design so that the block structure is diagonal: the squared contrasts then have means
 s1 + s2 d, d being the eigenvalues, and scaled chi-squared distributions with one degree of freedom. Regressing them on
 (1, d) with a gamma likelihood and identity link is restricted maximum likelihood (Smyth, Huele, Verbyla 2001). limma
-(through statmod) takes damped Fisher scoring steps, floors the variances at a thousandth of the largest, and stops early;
-published correlations carry the mark of all three, so they are kept here. Its own tolerance, floor and steps are named
-below.
+(through statmod) takes damped Fisher scoring steps, floors the variances at a thousandth of the largest, and stops
+early; published correlations carry the mark of all three, so they are kept here, as the constants below.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 
 import numba
 import numpy as np
@@ -20,14 +20,38 @@ from sjd_dask.kernels.linear_sums import aliased_columns
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 _STEPS = 20
 _TOLERANCE = 1e-6
 _VARIANCE_FLOOR = 1e-3
 _DAMPING_LIMIT = 1e15
 
+_CACHE_BYTES = 64_000_000
 
-def gamma_correlations(tile: FloatArray, design: FloatArray, starts: IntArray) -> FloatArray:
+
+@dataclass
+class Spectra:
+    """Eigendecompositions by pattern of missing samples, kept while they are small enough together."""
+
+    known: dict[bytes, tuple[FloatArray, FloatArray, FloatArray]] = field(default_factory=dict)
+    room: int = _CACHE_BYTES
+
+    def get(self, there: BoolArray, design: FloatArray, starts: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Orthonormal design, eigenvalues and map to contrasts for the samples that are there."""
+        key = np.packbits(there).tobytes()
+        if key in self.known:
+            return self.known[key]
+        basis = _orthonormal(design[there])
+        found = (basis, *_spectrum(basis, starts))
+        size = sum(part.nbytes for part in found)
+        if size <= self.room:
+            self.room -= size
+            self.known[key] = found
+        return found
+
+
+def gamma_correlations(tile: FloatArray, design: FloatArray, starts: IntArray, spectra: Spectra) -> FloatArray:
     """Correlation of every feature, not yet limited to a range; NaN where it can't be told.
 
     Parameters
@@ -38,6 +62,8 @@ def gamma_correlations(tile: FloatArray, design: FloatArray, starts: IntArray) -
         (n, p) in the same order.
     starts
         First row of every block, and n at the end.
+    spectra
+        What earlier calls with the same design and blocks have decomposed.
 
     Notes
     -----
@@ -57,8 +83,7 @@ def gamma_correlations(tile: FloatArray, design: FloatArray, starts: IntArray) -
         if not (n > design.shape[1] + 2 and 1 < sizes.size < n - 1):
             continue
         own_starts = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
-        basis = _orthonormal(design[there])
-        d, turn = _spectrum(basis, own_starts)
+        basis, d, turn = spectra.get(there, design, own_starts)
         rows = np.ascontiguousarray(tile[features][:, there])
         part = np.empty(features.size)
         _gamma_tile(rows, basis, own_starts, d, turn, part)
@@ -128,7 +153,7 @@ def _gamma_tile(
 
 @numba.njit(nogil=True, cache=True)
 def _components(squares: FloatArray, d: FloatArray, within: float, n_within: int) -> tuple[float, float]:
-    """Residual and block variance from squared contrasts with eigenvalues d, and `n_within` more of sum `within`, d = 0."""
+    """Residual and block variance from squared contrasts at eigenvalues d, and `n_within` of sum `within` at 0."""
     n = d.size + n_within
     mean_d = 0.0
     mean_y = within

@@ -89,18 +89,14 @@ def _exact(fit: LinearFit, design: LinearDesign, contrasts: Floats) -> ContrastF
     shift = contrasts.T @ design.constant
     basis_shift = basis @ (design.r @ design.constant)
     basis_shift[np.abs(basis_shift) < 1e-12 * np.sqrt(design.n)] = 0.0
+    effects, quadratic = np.empty((k, n_features)), np.zeros(n_features)
     if fit.has_missing:
-        padded = fit.whitened.shape[1]
-        effects, stdev, quadratic = np.empty((k, padded)), np.empty((k, padded)), np.empty(padded)
-        given = (fit.whitened.reshape(-1), solve.pad(fit.pilot, padded), weights, shift, basis, basis_shift)
-        solve.contrast_missing(fit.gram_missing, padded, *given, effects.reshape(-1), stdev.reshape(-1), quadratic)
-        effects, stdev, quadratic = (
-            np.ascontiguousarray(values[..., :n_features]) for values in (effects, stdev, quadratic)
-        )
+        stdev = np.empty((k, n_features))
+        given = (weights, shift, basis, basis_shift)
+        solve.contrast_missing(fit.gram_missing, fit.whitened, fit.pilot, *given, effects, stdev, quadratic)
         lost = fit.n_samples == 0
         effects[:, lost] = stdev[:, lost] = quadratic[lost] = np.nan
     else:
-        effects, quadratic = np.empty((k, n_features)), np.zeros(n_features)
         solve.multiply(weights, fit.whitened, effects)
         effects += shift[:, None] * fit.pilot
         stdev = np.repeat(np.sqrt(np.square(weights).sum(axis=1))[:, None], n_features, axis=1)

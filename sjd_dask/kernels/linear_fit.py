@@ -62,7 +62,7 @@ class LinearFit:
     n_samples: NDArray[np.int64]
     cov_unscaled: Floats
     needs_columns: NDArray[np.int64]
-    # What contrasts need: the pilot, L^-1 Q'y (padded to whole lanes where cells are missing), and the sums of q q'.
+    # What contrasts need: the pilot, L^-1 Q'y, and the sums of q q' of missing cells.
     pilot: Floats
     whitened: Floats
     gram_missing: Floats
@@ -96,16 +96,12 @@ def finish(sums: LinearSums, design: LinearDesign) -> LinearFit:
     n_samples = sums.n
     df = n_samples.astype(np.float64) - p
     if sums.has_missing:
-        padded = solve.padded_size(n_features)
-        whitened, coefficients, stdev = (np.empty((p, padded)) for _ in range(3))
-        smallest = np.empty(padded)
-        rest = solve.pad(squares, padded, copy=True)
-        given = solve.pad(qty, padded)
-        flat = (whitened.reshape(-1), coefficients.reshape(-1), stdev.reshape(-1))
-        solve.solve_missing(sums.gram_missing, padded, given.reshape(-1), rest, design.r_inverse, *flat, smallest)
-        coefficients, stdev = (np.ascontiguousarray(values[:, :n_features]) for values in (coefficients, stdev))
-        rest = rest[:n_features]
-        singular = smallest[:n_features] <= solve.PIVOT_TOLERANCE
+        whitened, coefficients, stdev = (np.empty((p, n_features)) for _ in range(3))
+        rest, smallest = np.empty(n_features), np.empty(n_features)
+        solve.solve_missing(
+            sums.gram_missing, qty, squares, design.r_inverse, whitened, coefficients, stdev, rest, smallest
+        )
+        singular = smallest <= solve.PIVOT_TOLERANCE
     else:
         whitened = qty
         coefficients = np.empty((p, n_features))

@@ -32,19 +32,6 @@ PIVOT_TOLERANCE = 1e-5
 _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 
-def padded_size(n_features: int) -> int:
-    """The number of features rounded up to whole lanes."""
-    return -(-n_features // LANES) * LANES
-
-
-def pad(values: Floats, padded: int, copy: bool = False) -> Floats:
-    """Zeros after the last feature, up to `padded`; the array itself if it has that many and no copy is asked for."""
-    missing = padded - values.shape[-1]
-    if missing == 0:
-        return values.copy() if copy else values
-    return np.concatenate([values, np.zeros((*values.shape[:-1], missing))], axis=-1)
-
-
 @njit(**_OPTIONS)
 def multiply(matrix, vectors, out):  # type: ignore[no-untyped-def]
     """out (m, F) = matrix (m, p) @ vectors (p, F), one feature like another: BLAS rounds by the shape."""
@@ -125,13 +112,8 @@ def solve_lower(lower, inverse, p, first, work, base):  # type: ignore[no-untype
 
 
 @njit(**_OPTIONS)
-def solve_missing(gram, padded, qty, rest, r_inverse, whitened, coefficients, stdev, smallest):  # type: ignore[no-untyped-def]
-    """Least squares for features with missing cells, from the sums alone.
-
-    With M = I - gram = L L': whitened = L^-1 Q'y; coefficients = r_inverse M^-1 Q'y; stdev = root of the diagonal of
-    r_inverse M^-1 r_inverse'; rest -= |whitened|**2; smallest is the smallest pivot. All but `gram` (F, ...) and
-    `r_inverse` (p, p) are flat with `padded` features, a multiple of LANES, in a row.
-    """
+def _solve_missing(gram, padded, qty, rest, r_inverse, whitened, coefficients, stdev, smallest):  # type: ignore[no-untyped-def]
+    """`solve_missing` on arrays that are flat, with `padded` features, a multiple of LANES, in a row."""
     p = r_inverse.shape[0]
     at, unit = places(p)
     constants = np.repeat(np.array([1.0, PIVOT_TOLERANCE, 0.0]), LANES)
@@ -169,13 +151,8 @@ def solve_missing(gram, padded, qty, rest, r_inverse, whitened, coefficients, st
 
 
 @njit(**_OPTIONS)
-def contrast_missing(gram, padded, whitened, pilot, weights, shift, basis, basis_shift, effects, stdev, quadratic):  # type: ignore[no-untyped-def]
-    """Contrasts of features with missing cells, each with its own covariance; arrays as in `solve_missing`.
-
-    `weights` (k, p) are contrasts in the orthonormal basis (contrast' r_inverse), `basis` (g, p) an orthonormal basis
-    of their span; `shift` (k,) and `basis_shift` (g,) are what a constant of one adds to them. With u = L^-1 weight:
-    effect = u . whitened + shift * pilot, stdev = |u|; quadratic = e' C^-1 e over the basis, with C = U U'.
-    """
+def _contrast_missing(gram, padded, whitened, pilot, weights, shift, basis, basis_shift, effects, stdev, quadratic):  # type: ignore[no-untyped-def]
+    """`contrast_missing` on flat arrays, as in `_solve_missing`."""
     k, p = weights.shape
     g = basis.shape[0]
     step = p * LANES
@@ -233,6 +210,73 @@ def contrast_missing(gram, padded, whitened, pilot, weights, shift, basis, basis
             divide_lanes(right, c * LANES, right, c * LANES, value, 0)
             add_lanes(total, 0, right, c * LANES, right, c * LANES)
         scale_lanes(quadratic, start, total, 0, constants, 0)
+
+
+def solve_missing(
+    gram: Floats,
+    qty: Floats,
+    squares: Floats,
+    r_inverse: Floats,
+    whitened: Floats,
+    coefficients: Floats,
+    stdev: Floats,
+    rest: Floats,
+    smallest: Floats,
+) -> None:
+    """Least squares for features with missing cells, from the sums alone; the last five arrays are filled.
+
+    With M = I - gram = L L': whitened (p, F) = L^-1 Q'y; coefficients (p, F) = r_inverse M^-1 Q'y; stdev (p, F) =
+    root of the diagonal of r_inverse M^-1 r_inverse'; rest (F,) = squares - |whitened|**2; smallest (F,) is the
+    smallest pivot.
+    """
+    p, n_features = qty.shape
+    padded = _padded(n_features)
+    wide = [np.empty((p, padded)) for _ in range(3)]
+    left, least = _pad(squares, padded).copy(), np.empty(padded)
+    _solve_missing(gram, padded, _pad(qty, padded).reshape(-1), left, r_inverse, *(w.reshape(-1) for w in wide), least)
+    for target, source in zip((whitened, coefficients, stdev, rest, smallest), (*wide, left, least), strict=True):
+        target[...] = source[..., :n_features]
+
+
+def contrast_missing(
+    gram: Floats,
+    whitened: Floats,
+    pilot: Floats,
+    weights: Floats,
+    shift: Floats,
+    basis: Floats,
+    basis_shift: Floats,
+    effects: Floats,
+    stdev: Floats,
+    quadratic: Floats,
+) -> None:
+    """Contrasts of features with missing cells, each with its own covariance; the last three arrays are filled.
+
+    `weights` (k, p) are contrasts in the orthonormal basis (contrast' r_inverse), `basis` (g, p) an orthonormal basis
+    of their span; `shift` (k,) and `basis_shift` (g,) are what a constant of one adds to them. With u = L^-1 weight:
+    effect = u . whitened + shift * pilot, stdev = |u|; quadratic = e' C^-1 e over the basis, with C = U U'.
+    """
+    n_features = whitened.shape[1]
+    padded = _padded(n_features)
+    wide = [np.empty((weights.shape[0], padded)) for _ in range(2)]
+    form = np.empty(padded)
+    given = (_pad(whitened, padded).reshape(-1), _pad(pilot, padded), weights, shift, basis, basis_shift)
+    _contrast_missing(gram, padded, *given, *(w.reshape(-1) for w in wide), form)
+    for target, source in zip((effects, stdev, quadratic), (*wide, form), strict=True):
+        target[...] = source[..., :n_features]
+
+
+def _padded(n_features: int) -> int:
+    """The number of features rounded up to whole lanes."""
+    return -(-n_features // LANES) * LANES
+
+
+def _pad(values: Floats, padded: int) -> Floats:
+    """Zeros after the last feature, up to `padded`; the array itself where it has that many."""
+    missing = padded - values.shape[-1]
+    if missing == 0:
+        return np.ascontiguousarray(values)
+    return np.concatenate([values, np.zeros((*values.shape[:-1], missing))], axis=-1)
 
 
 @njit(**_OPTIONS)

@@ -160,14 +160,15 @@ def _finite_covariate(covariate: FloatArray) -> FloatArray:
 def _raise_zeros(x: FloatArray) -> tuple[FloatArray, tuple[str, ...]]:
     x = np.maximum(x, 0.0)
     median = float(np.median(x))
-    notes: tuple[str, ...] = ()
-    zeros = int(np.count_nonzero(x == 0))
     if median == 0:
-        notes = (f"more than half of the residual variances are exactly zero ({zeros} of {x.size}): "
-                 "the moderated tests are unreliable",)  # fmt: skip
-        median = 1.0
-    elif zeros:
-        notes = (f"{zeros} residual variances are exactly zero; raised to 1e-5 of the median to estimate the prior",)
+        zeros = int(np.count_nonzero(x == 0))
+        note = f"{zeros} of {x.size} residual variances are exactly zero: the moderated tests are unreliable"
+        return np.maximum(x, 1e-5), (note,)
+    # Constant features, whose variance is zero or what rounding made of it.
+    zeros = int(np.count_nonzero(x < 1e-12 * median))
+    notes: tuple[str, ...] = ()
+    if zeros:
+        notes = (f"{zeros} residual variances are zero; raised to 1e-5 of the median to estimate the prior",)
     return np.maximum(x, 1e-5 * median), notes
 
 

@@ -146,7 +146,7 @@ def _raise_tiny(x: FloatArray) -> tuple[FloatArray, tuple[str, ...]]:
     tiny = x < median * 1e-12
     if not tiny.any():
         return x, ()
-    note = f"{int(tiny.sum())} residual variances are practically zero; raised to 1e-12 of the median"
+    note = f"{int(tiny.sum())} residual variances are zero; raised to 1e-12 of the median for the robust prior"
     return np.where(tiny, median * 1e-12, x), (note,)
 
 

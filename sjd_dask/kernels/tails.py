@@ -23,7 +23,7 @@ FloatArray = NDArray[np.float64]
 _SMALLEST_PLAIN = 1e-290
 # Above this many denominator degrees of freedom the incomplete beta function loses digits to cancellation, and an
 # expansion around the chi-squared tail is the better one (both are within 1e-8 of each other here).
-_LARGE_DF = 1e8
+_LARGE_DF = 3e8
 # Values given to one thread at a time: large enough that starting it costs nothing, small enough to stay in cache.
 _CHUNK = 32768
 # Points of the grid on which F values are matched between degrees of freedom.
@@ -293,7 +293,13 @@ def _log_f_far(f: float, df1: float, df2: float) -> float:
         return _log_gamma_far(df1 / 2, df1 * f / 2)
     a = df2 / 2
     b = df1 / 2
-    ratio = df1 * f / df2
+    chi2 = df1 * f
+    # The fraction loses about chi2 / df2 of its digits, the expansion of `_f_upper_large_df` errs by chi2^3 / 6 df2^2.
+    if chi2**4 < 6e-16 * df2**3:
+        log_tail = _log_gamma_far(b, chi2 / 2)
+        log_density = (b - 1.0) * math.log(chi2 / 2) - chi2 / 2 - math.lgamma(b) - math.log(2.0)
+        return log_tail + math.exp(log_density - log_tail) * (0.5 * chi2 * chi2 - (b - 1.0) * chi2) / df2
+    ratio = chi2 / df2
     x = 1.0 / (1.0 + ratio)
     tiny = 1e-300
     c = 1.0

@@ -12,6 +12,10 @@ from sjd_dask.errors import SpecError
 
 if TYPE_CHECKING:
     from sjd_dask.store.cohort import Cohort
+    from sjd_dask.store.result import Result
+
+# Rows of the table that compares this run with others.
+MOST_COMPANIONS = 12
 
 
 def write_report(cohort: Cohort, ref: str, path: str | os.PathLike[str]) -> Path:
@@ -44,11 +48,40 @@ def write_report(cohort: Cohort, ref: str, path: str | os.PathLike[str]) -> Path
         )
     meta: dict[str, Any] = dict(result.meta or {})
     meta.setdefault("reference", f"{result.kind}/{result.name}@{result.version}")
+    meta.setdefault("companions", companions(cohort, result))
     features = None
     if meta.get("assay"):
         snapshot = (meta.get("cohort") or {}).get("snapshot")
         features = cohort.assay(meta["assay"], snapshot=snapshot).features()
     return write_text(render_association(result.table(), meta, features), path)
+
+
+def companions(cohort: Cohort, result: Result) -> list[dict[str, Any]]:
+    """Newest versions of other associations of the same assay that test one of the same contrasts, to compare lambda with."""
+    own = result.meta or {}
+    lambdas = own.get("lambdas") or {}
+    newest: dict[str, Result] = {}
+    for other in cohort.results():
+        if other.kind == result.kind and other.name != result.name and (other.meta or {}).get("assay") == own.get("assay"):
+            known = newest.get(other.name)
+            if known is None or other.version > known.version:
+                newest[other.name] = other
+    found = []
+    for other in newest.values():
+        for contrast, value in (other.meta.get("lambdas") or {}).items():
+            if contrast in lambdas and value is not None:
+                found.append(
+                    {
+                        "label": other.name,
+                        "reference": other.ref,
+                        "design": other.meta.get("design"),
+                        "contrast": contrast,
+                        "lambda": value,
+                        "n_features": (other.meta.get("features") or {}).get("tested"),
+                        "n_samples": (other.meta.get("samples") or {}).get("used"),
+                    }
+                )
+    return found[:MOST_COMPANIONS]
 
 
 def write_text(text: str, path: str | os.PathLike[str]) -> Path:

@@ -1,7 +1,10 @@
 """What the workers offer, by their own view: slots, memory, threads, versions."""
 
+# mypy: disable-error-code="no-untyped-call,union-attr"
+
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +13,9 @@ from sjd_dask.errors import SjdError, SpecError
 if TYPE_CHECKING:
     import distributed
 
-PROBE_SECONDS = 60.0
+    from sjd_dask.runtime.task import SettingsPlugin
+
+ANSWER_SECONDS = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +51,31 @@ def inspect_workers(client: distributed.Client, description: str, ignore_interru
     SjdError
         The workers don't answer.
     """
-    import sjd_dask
-    from sjd_dask.runtime.task import SettingsPlugin, probe
+    from sjd_dask.runtime.task import SettingsPlugin
 
     try:
-        client.register_plugin(SettingsPlugin(ignore_interrupt))
+        return _inspect(client, description, SettingsPlugin(ignore_interrupt))
+    except BaseException:
+        forget_settings(client)
+        raise
+
+
+def forget_settings(client: distributed.Client) -> None:
+    """Take the settings off the scheduler, where they would meet workers of other people that lack this package."""
+    from sjd_dask.runtime.task import SettingsPlugin
+
+    with contextlib.suppress(Exception):
+        client.sync(
+            client.scheduler.unregister_worker_plugin, name=SettingsPlugin.name, callback_timeout=ANSWER_SECONDS
+        )
+
+
+def _inspect(client: distributed.Client, description: str, settings: SettingsPlugin) -> Budget:
+    import sjd_dask
+    from sjd_dask.runtime.task import probe
+
+    try:
+        client.register_plugin(settings)
         found: dict[str, dict[str, Any]] = client.run(probe, on_error="raise")
     except (ImportError, AttributeError) as error:
         raise SpecError(

@@ -110,6 +110,10 @@ class Cluster:
     def close(self) -> None:
         """Let go of the cluster, and end what was started for it. Never hangs and never raises: a dead scheduler
         can't answer."""
+        from sjd_dask.runtime.budget import forget_settings
+
+        if self._owned is None and self.client.status == "running":
+            forget_settings(self.client)
         _close(self.client, self._owned)
         if self._environment is not None:
             for name in _BEFORE_START:
@@ -326,7 +330,7 @@ def _finish(client: distributed.Client, owned: Any, description: str, minimum: i
         except TimeoutError as error:
             there = len(client.nthreads())
             raise Interrupted(
-                f"{description}: {there} of at least {minimum} workers came within {wait:.0f} s. "
+                f"{description}: {there} of at least {minimum} workers came within {wait:g} s. "
                 f"Look at the queue and the workers' logs, or ask for fewer."
             ) from error
         return Cluster(client, description, owned=owned)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -151,7 +152,7 @@ class Assay:
                 f"{', '.join(map(repr, absent[:5]))}{', ...' if len(absent) > 5 else ''}"
             )
         if len(set(ids)) != len(ids):
-            raise DataError(f"a sample was asked for twice: {next(one for one in ids if ids.count(one) > 1)!r}")
+            raise DataError(f"a sample was asked for twice: {Counter(ids).most_common(1)[0][0]!r}")
         if not ids:
             raise DataError(f"no samples of assay {self.name!r} were asked for")
         by_segment: dict[str, list[tuple[int, int, int]]] = {}

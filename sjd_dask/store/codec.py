@@ -28,15 +28,20 @@ def use_fast_pipeline() -> bool:
         True with the fast pipeline, False with zarr's own. Calling it again costs nothing.
     """
     known = _state.get("fast")
-    if known is not None:
-        return known
-    fast = importlib.util.find_spec("zarrs") is not None
-    if fast:
-        zarr.config.set({"codec_pipeline.path": FAST_PIPELINE})
-        # Text arrays (ids) are outside the fast pipeline by design; its notice about them says nothing new.
-        warnings.filterwarnings("ignore", message="Array is unsupported by ZarrsCodecPipeline", category=UserWarning)
-    _state["fast"] = fast
-    return fast
+    if known is None:
+        known = importlib.util.find_spec("zarrs") is not None
+        if known:
+            zarr.config.set({"codec_pipeline.path": FAST_PIPELINE})
+        _state["fast"] = known
+    if known:
+        # Neither notice asks for anything: text arrays (ids) are outside the fast pipeline by design, and its object
+        # store client keeps connections of its own. Set each time, since a caller may have reset the filters.
+        for message, category in (
+            ("Array is unsupported by ZarrsCodecPipeline", UserWarning),
+            ("Successfully reconstructed a store", RuntimeWarning),
+        ):
+            warnings.filterwarnings("ignore", message=message, category=category)
+    return known
 
 
 def assert_fast(array: zarr.Array[Any]) -> None:

@@ -21,7 +21,7 @@ from zarr.codecs import ZstdCodec
 
 from sjd_dask import names
 from sjd_dask.errors import DataError, SjdError, SpecError
-from sjd_dask.store.codec import use_fast_pipeline
+from sjd_dask.store.codec import assert_fast, use_fast_pipeline
 from sjd_dask.store.features import FeatureSpace
 from sjd_dask.store.files import Files, storage_error
 from sjd_dask.store.layout import Encoding, Layout, check_quantity
@@ -269,6 +269,8 @@ def open_array(files: Files, path: str) -> zarr.Array[Any]:
     use_fast_pipeline()
     folder, _, name = path.rpartition("/")
     array = zarr.open_array(files.zarr_store(folder, read_only=True), path=name, mode="r", zarr_format=3)
+    if array.dtype.kind in "uif" and (files.is_local or files.url.startswith("s3")):
+        assert_fast(array)
     return array
 
 

@@ -1,15 +1,10 @@
-"""A small job with sums over generated blocks, as a driver that can be started, watched and killed.
-
-Run as a script: `python runtime_scene.py COHORT CLUSTER SECONDS` works on the run and prints one JSON line; its exit
-code is that of the command line.
-"""
+"""A small job, and how to watch and disturb it from outside."""
 
 from __future__ import annotations
 
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -17,42 +12,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
+from runtime_block import N_FEATURES, block_sums
 
-from sjd_dask.errors import SjdError
-from sjd_dask.runtime.cluster import Cluster, open_cluster
+from sjd_dask.runtime.cluster import Cluster
 from sjd_dask.runtime.events import Listener
 from sjd_dask.runtime.execute import ExecutionReport, run_partitions
 from sjd_dask.runtime.fingerprint import fingerprint
-from sjd_dask.runtime.plan import Partition, Plan, feature_partitions
+from sjd_dask.runtime.plan import Plan, feature_partitions
 from sjd_dask.runtime.runs import RunSession
-from sjd_dask.store.cohort import Cohort, open_cohort
+from sjd_dask.store.cohort import Cohort
 
-N_FEATURES = 120
 PARTITIONS = feature_partitions(N_FEATURES, 4)
 SPEC = {"job": "scene", "n_features": N_FEATURES}
 OUTPUT = "sums"
-
-
-def block_sums(common: dict[str, Any], partition: Partition) -> pa.Table:
-    """Sums of random numbers keyed by seed and feature; may die on the way as `common` says."""
-    deadly = common.get("deadly", {}).get(partition.index)
-    if deadly is not None:
-        mark = Path(deadly)
-        if str(deadly) == "always" or not mark.exists():
-            if str(deadly) != "always":
-                mark.touch()
-            time.sleep(0.05)  # let the worker say that it began
-            os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(common["seconds"])
-    features = range(partition.feature_start, partition.feature_stop)
-    sums = [float(np.random.default_rng([common["seed"], feature]).normal(size=100).sum()) for feature in features]
-    return pa.table({"feature_id": [f"f{feature}" for feature in features], "total": sums})
-
-
-def truth() -> pa.Table:
-    return block_sums({"seconds": 0, "seed": 1}, Partition(0, 0, N_FEATURES))
 
 
 def session_of(cohort: Cohort, on_event: Listener | None = None, **more: Any) -> RunSession:
@@ -90,28 +63,6 @@ def drive(
         return session, report
 
 
-def main() -> int:
-    path, cluster, seconds = sys.argv[1:4]
-    try:
-        cohort = open_cohort(path)
-        opened: list[Cluster] = []
-
-        def opening() -> Cluster:
-            opened.append(open_cluster(cluster, workers=2 if cluster == "local" else None))
-            return opened[0]
-
-        try:
-            session, report = drive(cohort, opening, float(seconds))
-        finally:
-            for item in opened:
-                item.close()
-    except SjdError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return error.exit_code
-    print(json.dumps({"run": session.run_id, "published": session.published, "n_run": report.n_run if report else 0}))
-    return 0
-
-
 # -- watching a driver from outside
 # ---------------------------------------------------------------------------------------
 
@@ -123,7 +74,7 @@ def environment() -> dict[str, str]:
 
 def start_driver(cohort: Cohort, cluster: str = "local", seconds: float = 0.1, **more: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, __file__, cohort.path, cluster, str(seconds)],
+        [sys.executable, str(Path(__file__).with_name("runtime_driver.py")), cohort.path, cluster, str(seconds)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), **more,
     )  # fmt: skip
 
@@ -176,7 +127,3 @@ class SeparateCluster:
             process.kill()
             process.wait()
         self._log.close()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

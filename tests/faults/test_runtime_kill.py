@@ -15,6 +15,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import runtime_scene as scene
+from runtime_block import block_sums, truth
 
 from sjd_dask.errors import Busy, Interrupted, SjdError
 from sjd_dask.runtime.cluster import Cluster, open_cluster
@@ -41,7 +42,7 @@ def cohort(tmp_path: Path) -> Cohort:
 def check_published(cohort: Cohort) -> None:
     results = cohort.results()
     assert [result.ref for result in results] == ["associations/sums@1"]
-    assert cohort.result("associations/sums").table().equals(scene.truth())
+    assert cohort.result("associations/sums").table().equals(truth())
 
 
 def kill(pid: int) -> None:
@@ -71,14 +72,12 @@ def test_worker_killed(cohort: Cohort, cluster: Cluster, seed: int) -> None:
 
 def test_function_that_kills_its_worker_once(cohort: Cohort, cluster: Cluster, tmp_path: Path) -> None:
     recorder = Recorder()
-    t0=time.time()
-    _, report = scene.drive(cohort, cluster, 0.05, lambda e: (print(time.time()-t0, e), recorder(e)), deadly={5: str(tmp_path / "mark")})
+    _, report = scene.drive(cohort, cluster, 0.05, recorder, deadly={5: str(tmp_path / "mark")})
     check_published(cohort)
     assert report is not None
     assert report.workers_lost == 1
     assert 5 in {event.index for event in recorder.of(PartitionRetried)}
     scene.wait_for(lambda: len(cluster.client.nthreads()) == 2, "the new worker")
-    print("R", time.time()-t0)
     assert set(cluster.client.run(threads).values()) == {"1"}
 
 
@@ -96,7 +95,7 @@ def test_function_that_always_kills_its_worker_is_named(cluster: Cluster, tmp_pa
             SjdError, match=r"partition 2 .*was given up: every worker .*a worker may use 1\.0 GB.*memory"
         ) as caught:
             run_partitions(
-                cluster, scene.block_sums, {"seed": 1, "seconds": 0.05, "deadly": {2: "always"}},
+                cluster, block_sums, {"seed": 1, "seconds": 0.05, "deadly": {2: "always"}},
                 feature_partitions(40, 4), parts, on_event=recorder, projected_bytes=10**8,
             )  # fmt: skip
     finally:

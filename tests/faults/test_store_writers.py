@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from store_helpers import betas, decoded, put
+from store_helpers import betas, decoded, folder_as_bucket, put
 from store_postgres import postgres_server
 
 from sjd_dask.errors import Busy, DataError, SjdError
@@ -35,17 +35,18 @@ def server() -> Iterator[str]:
         yield url
 
 
+def new_database(server_url: str) -> str:
+    name = f"t{time.time_ns()}"
+    admin = sa.create_engine(server_url.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    admin.dispose()
+    return server_url.rsplit("/", 1)[0] + "/" + name
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def cohort(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cohort]:
-    url = None
-    if request.param == "postgres":
-        server_url = request.getfixturevalue("server")
-        name = f"t{time.time_ns()}"
-        admin = sa.create_engine(server_url.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT")
-        with admin.connect() as connection:
-            connection.execute(sa.text(f"CREATE DATABASE {name}"))
-        admin.dispose()
-        url = server_url.rsplit("/", 1)[0] + "/" + name
+    url = new_database(request.getfixturevalue("server")) if request.param == "postgres" else None
     made = create_cohort(tmp_path / "c", catalogue=url, layout=Layout(8, 50))
     yield made
     made.catalogue.close()
@@ -226,3 +227,19 @@ def test_waiting_for_a_writer_ends_as_busy(cohort: Cohort) -> None:
     with pytest.raises(DataError):
         put(cohort, "meth", ["x", "x"], betas(2, 120, 0))
     put(cohort, "meth", ids(0, 2), betas(2, 120, 0))
+
+
+@pytest.mark.postgres
+def test_a_cohort_without_any_folder(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = folder_as_bucket(monkeypatch, tmp_path / "objects")
+    database = new_database(server)
+    made = create_cohort(url, catalogue=database)
+    put(made, "meth", ids(0, 3), betas(3, 120, 0))
+    opened = open_cohort(url)
+    assert opened.path == url and opened.folder is None and opened.name == "cohort"
+    np.testing.assert_allclose(decoded(opened, "meth"), betas(3, 120, 0), atol=8e-6)
+    with pytest.raises(DataError, match="holds a cohort already"):
+        create_cohort(tmp_path / "other", catalogue=database)
+    assert not (tmp_path / "other" / "cohort.toml").exists()
+    made.catalogue.close()
+    opened.catalogue.close()

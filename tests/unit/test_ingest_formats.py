@@ -58,7 +58,7 @@ def test_parquet_both_ways_round(tmp_path: Path) -> None:
 def test_parquet_refusals(tmp_path: Path) -> None:
     path = tmp_path / "m.parquet"
     pd.DataFrame({"feature_id": ["a"], "S1": ["x"]}).to_parquet(path)
-    with pytest.raises(DataError, match="'S1' is .*string"):
+    with pytest.raises(DataError, match=r"'S1' is .*string"):
         read(path)
     pd.DataFrame({"feature_id": ["a"], "S1": [True]}).to_parquet(path)
     with pytest.raises(DataError, match="'S1' is bool"):
@@ -81,7 +81,9 @@ def write_frame(group: Any, ids: list[str], columns: dict[str, Any]) -> None:
             sub = group.create_group(name)
             sub.attrs["encoding-type"] = "categorical"
             sub.create_dataset("codes", data=values.codes)
-            sub.create_dataset("categories", data=np.array(list(values.categories), dtype=object), dtype=h5py.string_dtype())
+            sub.create_dataset(
+                "categories", data=np.array(list(values.categories), dtype=object), dtype=h5py.string_dtype()
+            )
         elif np.asarray(values).dtype.kind in "OU":
             group.create_dataset(name, data=np.array(values, dtype=object), dtype=h5py.string_dtype())
         else:

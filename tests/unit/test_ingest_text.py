@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from sjd_dask.errors import DataError
-from sjd_dask.store.ingest.sources import SourceOptions, open_source
+from sjd_dask.store.ingest.sources import SourceOptions, numbers, open_source, text
 from sjd_dask.store.ingest.sources import lines as lines_module
-from sjd_dask.store.ingest.sources import numbers, text
 
 
 def read(path: Path, rows: str | None = None) -> tuple[list[str], list[str], np.ndarray]:
@@ -71,10 +70,29 @@ def test_ids_keep_leading_zeros_and_any_script(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "token",
-    ["true", "0x10", "1,5", "2024-01-01", "1 000", "1_0", "inf", "-Infinity", "1e400", "-nan", "NAN", "na", "1e", "--1", "٣", "1.2.3"],
+    [
+        "true",
+        "0x10",
+        "1,5",
+        "2024-01-01",
+        "1 000",
+        "1_0",
+        "inf",
+        "-Infinity",
+        "1e400",
+        "-nan",
+        "NAN",
+        "na",
+        "1e",
+        "--1",
+        "٣",
+        "1.2.3",
+    ],
 )
 @pytest.mark.parametrize("compiled", [False, True])
-def test_what_is_not_a_number_is_refused_and_named(tmp_path: Path, token: str, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_a_number_is_refused_and_named(
+    tmp_path: Path, token: str, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if compiled:
         monkeypatch.setattr(text, "COMPILE_AFTER", 0)
     path = tmp_path / "bad.tsv"
@@ -92,7 +110,19 @@ def test_fast_ways_agree_with_the_slow_one_to_the_last_bit(compiled: bool) -> No
     tokens = [repr(float(v)) for v in rng.normal(size=300)]
     tokens += [f"{v:.17g}" for v in rng.normal(size=20) * 10.0 ** rng.integers(-300, 300, 20)]
     tokens += [f"{v:.{d}f}" for v, d in zip(rng.normal(size=60), rng.integers(0, 15, 60), strict=True)]
-    tokens += ["0", "-0", "+1", "1.", ".5", "1e5", "1E-7", "5e-324", "1e-400", "123456789012345678901234567890", "00012"]
+    tokens += [
+        "0",
+        "-0",
+        "+1",
+        "1.",
+        ".5",
+        "1e5",
+        "1E-7",
+        "5e-324",
+        "1e-400",
+        "123456789012345678901234567890",
+        "00012",
+    ]
     tokens += ["9007199254740993", "0.000000000000000000000000000001", *numbers.MISSING_TOKENS]
     tokens += ["1"] * (-len(tokens) % 8)
     rng.shuffle(tokens)
@@ -123,7 +153,9 @@ def test_fast_ways_agree_with_the_slow_one_to_the_last_bit(compiled: bool) -> No
     ],
 )
 @pytest.mark.parametrize("compiled", [False, True])
-def test_broken_lines_are_named(tmp_path: Path, content: str, parts: list[str], compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_lines_are_named(
+    tmp_path: Path, content: str, parts: list[str], compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if compiled:
         monkeypatch.setattr(text, "COMPILE_AFTER", 0)
     path = tmp_path / "broken.tsv"
@@ -156,7 +188,7 @@ def test_damaged_or_foreign_compression(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="truncated"):
         read(path)
     path.write_bytes(whole[:200] + b"\0" * 50 + whole[250:])
-    with pytest.raises(DataError, match="damaged|UTF-8|number|fields"):
+    with pytest.raises(DataError, match=r"damaged|UTF-8|number|fields"):
         read(path)
     path.write_bytes(b"BZh91AY")
     with pytest.raises(DataError, match="bzip2"):
@@ -173,7 +205,12 @@ def test_blocks_do_not_depend_on_their_size(tmp_path: Path, monkeypatch: pytest.
     rng = np.random.default_rng(1)
     values = np.round(rng.random((200, 7)), 4)
     path = tmp_path / "m.tsv"
-    path.write_text("id\t" + "\t".join("ABCDEFG") + "\n" + "".join(f"f{i}\t" + "\t".join(map(str, r)) + "\n" for i, r in enumerate(values)))
+    path.write_text(
+        "id\t"
+        + "\t".join("ABCDEFG")
+        + "\n"
+        + "".join(f"f{i}\t" + "\t".join(map(str, r)) + "\n" for i, r in enumerate(values))
+    )
     for size in (1, 17, 100, 4096):
         monkeypatch.setattr(lines_module, "TEXT_BLOCK", size)
         monkeypatch.setattr(lines_module, "_READ", size)

@@ -87,7 +87,9 @@ def test_migrations_give_the_tables_the_code_uses(tmp_path: Path) -> None:
         for name, table in t.metadata.tables.items():
             found = {column["name"]: column["nullable"] for column in inspector.get_columns(name)}
             assert found == {column.name: bool(column.nullable) for column in table.columns}
-            made = {(one["name"], tuple(one["column_names"]), bool(one["unique"])) for one in inspector.get_indexes(name)}
+            made = {
+                (one["name"], tuple(one["column_names"]), bool(one["unique"])) for one in inspector.get_indexes(name)
+            }
             assert made == {(one.name, tuple(c.name for c in one.columns), one.unique) for one in table.indexes}
     engine.dispose()
 
@@ -123,7 +125,9 @@ def test_info_and_log_are_plain(tmp_path: Path) -> None:
     put(cohort, "meth", ["b"], betas(1, 30, 1), replace=True)
     info = json.loads(json.dumps(cohort.info()))
     assert info["n_samples"] == 3 and info["snapshot"] == 3
-    assert {key: info["assays"]["meth"][key] for key in ("quantity", "n_features", "n_samples", "n_segments", "dtype")} == {
+    assert {
+        key: info["assays"]["meth"][key] for key in ("quantity", "n_features", "n_samples", "n_segments", "dtype")
+    } == {
         "quantity": "beta",
         "n_features": 30,
         "n_samples": 2,

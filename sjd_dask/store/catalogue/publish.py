@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,7 +104,7 @@ def publish_segment(
     if len(row_hashes) != len(ids):
         raise ValueError(f"{len(row_hashes)} row hashes for {len(ids)} rows")
     if len(set(ids)) != len(ids):
-        twice = sorted({one for one in ids if ids.count(one) > 1})
+        twice = sorted(one for one, count in Counter(ids).items() if count > 1)
         raise DataError(f"sample ids appear more than once in one segment: {', '.join(map(repr, twice[:5]))}")
     try:
         with catalogue.write() as connection:

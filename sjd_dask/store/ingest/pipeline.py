@@ -7,8 +7,9 @@ tiles of 64 MB or of one chunk.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from sjd_dask.store.ingest.columns import join_sheet, load_sheet, merge_columns
 from sjd_dask.store.ingest.ids import check_ids, name_some
 from sjd_dask.store.ingest.reconcile import FeatureMatch, check_orientation, match_features, read_features
 from sjd_dask.store.ingest.report import IngestReport
-from sjd_dask.store.ingest.sources import MatrixSource, Orientation, SourceOptions, open_source
+from sjd_dask.store.ingest.sources import Block, MatrixSource, Orientation, SourceOptions, open_source
 from sjd_dask.store.ingest.spool import Spool
 from sjd_dask.store.ingest.validate import BlockChecker, MissingLimits, check_missing
 from sjd_dask.store.ingest.writing import Spooled, count_missing, hash_rows
@@ -104,16 +105,33 @@ class _Ingest:
         if self.sheet is not None:
             join_sheet(self.report, sample_ids, self.sheet, str(self.path))
 
-    def read(self, source: MatrixSource, spool: Spool, encoding: Encoding) -> tuple[list[str], BlockChecker, Encoding]:
+    def first_block(self, source: MatrixSource) -> Iterator[Block]:
+        """The blocks, once the first of them has shown that the matrix does not lie the other way round."""
+        blocks = source.blocks()
+        if not source.rows_may_be_told:
+            return blocks
+        samples, features = self.known_ids()
+        axis: Orientation = "samples" if source.orientation == "features" else "features"
+        check_orientation(source, source.minor_ids, axis, samples, features)
+        first = next(blocks, None)
+        if first is None:
+            return blocks
+        check_orientation(source, first.ids, source.orientation, samples, features)
+        return chain((first,), blocks)
+
+    def read(
+        self, source: MatrixSource, blocks: Iterable[Block], spool: Spool, encoding: Encoding
+    ) -> tuple[list[str], BlockChecker, Encoding]:
         """Check and spool every block. Returns the major ids, the checker, and the encoding of the spool."""
         checker = BlockChecker(source, self.quantity)
         major: list[str] = []
-        samples, features = self.known_ids()
         total = len(source.major_ids) if source.major_ids is not None else None
-        for block in source.blocks():
-            if not major and source.rows_may_be_told:
-                check_orientation(source, block.ids, source.orientation, samples, features)
+        for block in blocks:
             checker.check(block.ids, block.values)
+            if encoding.dtype == "float32":
+                largest = max(abs(checker.minimum), abs(checker.maximum))
+                if largest > float(np.finfo(np.float32).max):
+                    raise DataError(f"{self.path}: {largest:g} does not fit float32; leave --dtype out.")
             if encoding == _WHOLE and checker.maximum >= np.iinfo(np.uint32).max:
                 spool.widen(np.dtype(np.uint64), int(_WHOLE.fill), int(_WHOLE_WIDE.fill))
                 encoding = _WHOLE_WIDE
@@ -162,10 +180,8 @@ class _Ingest:
         encoding = encoding_for(self.quantity, source.dtype, checker.minimum, checker.maximum, self.dtype)
         if encoding.dtype == "float32":
             largest = max(abs(checker.minimum), abs(checker.maximum))
-            if largest > np.finfo(np.float32).max:
-                raise DataError(f"{self.path}: {largest:g} does not fit float32; leave --dtype out.")
-            if source.dtype != np.float32:
-                self.report.encoding_error = float(np.spacing(np.float32(largest))) / 2 if np.isfinite(largest) else 0.0
+            if source.dtype != np.float32 and np.isfinite(largest):
+                self.report.encoding_error = float(np.spacing(np.float32(largest))) / 2
         if encoding.scale_factor is not None:
             self.report.encoding_error = encoding.scale_factor / 2
         self.report.encoding = encoding.to_json()
@@ -246,10 +262,7 @@ class _Ingest:
             with writing(str(folder), "nothing was ingested"):
                 folder.mkdir(parents=True, exist_ok=True)
         with open_source(self.path, options) as source:
-            samples, features = self.known_ids()
-            if source.rows_may_be_told:
-                axis: Orientation = "samples" if source.orientation == "features" else "features"
-                check_orientation(source, source.minor_ids, axis, samples, features)
+            blocks = self.first_block(source)
             match = None
             if source.feature_ids is not None:
                 match = self.match(source, source.feature_ids)
@@ -261,7 +274,7 @@ class _Ingest:
                 encoding = _WHOLE
             spool = Spool(len(source.minor_ids), encoding.numpy_dtype, folder)
             try:
-                major, checker, encoding = self.read(source, spool, encoding)
+                major, checker, encoding = self.read(source, blocks, spool, encoding)
                 source.close()
                 sample_ids = source.minor_ids if source.orientation == "features" else major
                 feature_ids = major if source.orientation == "features" else source.minor_ids

@@ -97,9 +97,11 @@ def _frame(file: Any, axis: str, id_name: str, path: Path) -> tuple[list[str], p
                     values = np.array([None if pd.isna(v) else str(v) for v in values], dtype=object)
                 if values.dtype.kind == "O":
                     values = np.array([None if pd.isna(v) or v == "" else v for v in values], dtype=object)
-                columns[name] = values
+                # Said as objects, text is not turned into another type of text by pandas.
+                columns[name] = pd.Series(list(values), dtype=object) if values.dtype.kind == "O" else pd.Series(values)
     columns.pop(id_name, None)
-    return ids, pd.DataFrame(columns, index=pd.Index(ids, name=id_name, dtype=object))
+    frame = pd.DataFrame(columns, index=pd.RangeIndex(len(ids)))
+    return ids, frame.set_axis(pd.Index(ids, name=id_name, dtype=object), axis=0)
 
 
 def _column_values(node: Any, name: str) -> npt.NDArray[Any]:

@@ -1,0 +1,127 @@
+"""`make demo`: from raw tables to a moderated EWAS with a report, on a simulated cohort whose truth is known.
+
+Every step is the command a user would type, printed before it runs; at the end stands what was planted and what was found.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sjd_dask import names
+from sjd_dask.simulate import Simulation
+from sjd_dask.store.cohort import open_cohort
+
+N_SAMPLES, N_SITES, N_GENES, SEED = 424, 12_000, 1_500, 7
+# The first night brings these; the rest arrive the next night, with one sample measured again.
+FIRST_NIGHT = 400
+MARKER = ".made-by-sjd-demo"
+
+EWAS = """\
+job: associate
+cohort: cohort
+assay: methylation
+quantity: m_value
+design: "{design}"
+contrasts: ["disease[T.patient]"]
+samples: "visit == 1"
+output: {output}
+"""
+CELLS = "~ disease + age + sex + CD4T + CD8T + Bcell + NK + Mono"
+PLAIN = "~ disease + age + sex"
+
+
+def main() -> None:
+    """Run the demo into the folder named on the command line."""
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo-output")
+    begin = time.perf_counter()
+    if folder.exists():
+        if not (folder / MARKER).exists():
+            sys.exit(f"{folder} exists and was not made by this demo; name another folder")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    (folder / MARKER).touch()
+    simulation = Simulation(N_SAMPLES, N_SITES, seed=SEED, n_genes=N_GENES)
+    print(f"Simulating {N_SAMPLES} samples with known truth as raw tables in {folder}/raw", flush=True)
+    write_raw_tables(simulation, folder)
+
+    sjd(folder, "init", "cohort")
+    sjd(folder, "ingest", "cohort", "methylation", "raw/night1_betas.tsv.gz", "--quantity", "beta",
+        "--samples", "raw/night1_samples.csv", "--features", "raw/sites.csv")  # fmt: skip
+    sjd(folder, "ingest", "cohort", "rnaseq", "raw/night1_counts.tsv.gz", "--quantity", "counts")
+    for output, design in (("ewas_without_cells", PLAIN), ("ewas_disease", CELLS)):
+        (folder / f"{output}.yaml").write_text(EWAS.format(design=design, output=output), encoding="utf-8")
+        sjd(folder, "run", f"{output}.yaml")
+
+    print("\nThe second night: new samples arrive, and one is measured again", flush=True)
+    sjd(folder, "ingest", "cohort", "methylation", "raw/night2_betas.tsv.gz", "--quantity", "beta",
+        "--samples", "raw/night2_samples.csv", "--replace")  # fmt: skip
+    sjd(folder, "run", "ewas_disease.yaml")
+    sjd(folder, "verify", "cohort")
+    sjd(folder, "info", "cohort")
+    sjd(folder, "report", "cohort", "associations/ewas_disease", "ewas_disease.html")
+    print_recovery(simulation, folder)
+    print(f"\nReport: {folder / 'ewas_disease.html'}")
+    print(f"Everything took {time.perf_counter() - begin:.0f} s.")
+
+
+def sjd(folder: Path, *arguments: str) -> None:
+    """Print and run one command in the folder; a failure ends the demo."""
+    print(f"\n$ sjd {' '.join(arguments)}", flush=True)
+    done = subprocess.run([sys.executable, "-m", "sjd_dask.cli", *arguments], cwd=folder, check=False)
+    if done.returncode:
+        sys.exit(f"`sjd {arguments[0]}` ended with exit code {done.returncode}")
+
+
+def write_raw_tables(simulation: Simulation, folder: Path) -> None:
+    """The tables as a core facility would send them: features in rows, samples in columns."""
+    raw = folder / "raw"
+    raw.mkdir()
+    betas = simulation.block("methylation", 0, N_SAMPLES, 0, N_SITES)
+    counts = simulation.block("rnaseq", 0, FIRST_NIGHT, 0, N_GENES)
+    sites, genes = simulation.feature_ids("methylation"), simulation.feature_ids("rnaseq")
+    ids, sheet = simulation.sample_ids, simulation.samples()
+    simulation.features("methylation").to_csv(raw / "sites.csv", index=False)
+    for night, rows in ((1, slice(0, FIRST_NIGHT)), (2, slice(FIRST_NIGHT - 1, N_SAMPLES))):
+        values = betas[rows].copy()
+        if night == 2:
+            # The corrected sample: measured again, a little differently.
+            values[0] = np.clip(values[0] + np.random.default_rng(SEED).normal(0, 0.01, N_SITES), 0, 1)
+        _write_matrix(raw / f"night{night}_betas.tsv.gz", values, sites, ids[rows], "%.5f")
+        sheet.iloc[rows].to_csv(raw / f"night{night}_samples.csv")
+    _write_matrix(raw / "night1_counts.tsv.gz", counts, genes, ids[:FIRST_NIGHT], "%d")
+
+
+def _write_matrix(path: Path, values: np.ndarray, features: np.ndarray, samples: np.ndarray, form: str) -> None:
+    table = pd.DataFrame(values.T, index=pd.Index(features, name=names.FEATURE_ID), columns=samples)
+    table.to_csv(path, sep="\t", float_format=form, compression={"method": "gzip", "compresslevel": 1})
+
+
+def print_recovery(simulation: Simulation, folder: Path) -> None:
+    """What was planted, and how much of it the tests found."""
+    truth = simulation.truth("methylation").set_index(names.FEATURE_ID)["effect_patient"]
+    planted = truth.index[truth != 0]
+    cohort = open_cohort(folder / "cohort")
+    print(f"\nPlanted: {len(planted)} of {N_SITES:,} sites differ between patients and healthy volunteers.")
+    for name in ("ewas_without_cells", "ewas_disease"):
+        result = cohort.result(f"associations/{name}")
+        table = result.to_pandas().set_index(names.FEATURE_ID)
+        found = table.index[table["q_value"] < 0.05]
+        true = found.intersection(planted)
+        slope = np.polyfit(truth[planted], table.loc[planted, "effect"], 1)[0]
+        (value,) = result.meta["lambdas"].values()
+        print(
+            f"Found by {result.ref}: {len(found)} sites at q < 0.05, {len(true)} of them planted "
+            f"({len(true) / len(planted):.0%} of what was planted; {len(found) - len(true)} false); "
+            f"estimated against planted effect: slope {slope:.2f}; lambda {value:.2f}."
+        )
+
+
+if __name__ == "__main__":
+    main()
