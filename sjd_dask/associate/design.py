@@ -121,7 +121,7 @@ def build_design(formula: str, samples: pd.DataFrame) -> Design:
             )
         if alone:
             warnings.append(
-                f"one sample only in {name} = {', '.join(alone)}: its values fit exactly and say nothing of their spread"
+                f"one sample only in {name} = {', '.join(alone)}: it fits exactly and says nothing of the spread"
             )
     return Design(
         formula=formula,
@@ -147,7 +147,8 @@ def check_design(design: Design) -> None:
         said = "; ".join(f"{design.columns[j]} = {_combination(design, j)}" for j in aliased)
         raise DesignError(
             f"the design `{design.formula}` has {len(design.columns)} columns but rank "
-            f"{len(design.columns) - len(aliased)}: {said}. Leave these terms out, or merge levels{_spline_hint(design)}"
+            f"{len(design.columns) - len(aliased)}: {said}. Leave these terms out, or merge levels"
+            f"{_spline_hint(design)}"
         )
     require_estimable(len(design.sample_ids), len(design.columns), design.formula)
 
@@ -210,8 +211,9 @@ def single_factor(design: Design, samples: pd.DataFrame) -> tuple[str, NDArray[n
     """
     if len(design.factors) != 1 or design.factors[0] not in design.groups:
         raise DesignError(
-            f"tests between groups need a design of one categorical column, such as `~ disease`; `{design.formula}` reads "
-            f"{', '.join(design.factors) or 'none'}. A numeric column is made a factor by C(...) in a linear model only: "
+            f"tests between groups need a design of one categorical column, such as `~ disease`; `{design.formula}` "
+            f"reads {', '.join(design.factors) or 'none'}. A numeric column is made a factor by C(...) in a linear model "
+            "only: "
             "write its groups as text in the sample sheet"
         )
     name = design.factors[0]

@@ -110,7 +110,8 @@ def _allowed_call(node: ast.Call, found: list[str]) -> bool:
         return all(_is_plain(value) or _is_coding(value) for value in settings)
     if node.func.id in _SPLINES:
         counts = [*node.args[1:], *(k.value for k in node.keywords if k.arg in ("df", "degree"))]
-        if any(_is_number(value) and abs(value.value) > _MOST_COLUMNS for value in counts):  # type: ignore[attr-defined]
+        numbers = [value.value for value in counts if isinstance(value, ast.Constant)]
+        if any(isinstance(number, (int, float)) and abs(number) > _MOST_COLUMNS for number in numbers):
             return False
     return all(_is_plain(value) for value in settings)
 
@@ -163,6 +164,6 @@ def require_estimable(n_samples: int, n_columns: int, text: str) -> None:
     """Refuse a design that leaves nothing to estimate the variance from."""
     if n_samples <= n_columns:
         raise DesignError(
-            f"the design `{text}` has {n_columns} coefficients for {n_samples} samples, which leaves no residual degrees of "
-            "freedom: use fewer terms or more samples"
+            f"the design `{text}` has {n_columns} coefficients for {n_samples} samples, which leaves no residual degrees "
+            "of freedom: use fewer terms or more samples"
         )

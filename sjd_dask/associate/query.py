@@ -52,13 +52,13 @@ def query_samples(samples: pd.DataFrame, query: str) -> pd.DataFrame:
             allowed_parts |= _method_parts(node)
         if id(node) not in allowed_parts and not isinstance(node, _NODES):
             raise SpecError(
-                f"`samples: {query}` holds `{ast.unparse(node)}`, which is not allowed: use columns, comparisons, `in`, "
-                f"and, or, not, arithmetic, .{'(), .'.join(METHODS)}() and .str.{', '.join(TEXT_METHODS)}"
+                f"`samples: {query}` holds `{ast.unparse(node)}`, which is not allowed: use columns, comparisons, "
+                f"`in`, and, or, not, arithmetic, .{'(), .'.join(METHODS)}() and .str.{', '.join(TEXT_METHODS)}"
             )
         if isinstance(node, ast.Name) and quoted.get(node.id, node.id) not in known:
             raise SpecError(
-                f"`samples: {query}` names the sample column {quoted.get(node.id, node.id)!r}, which does not exist; there "
-                f"are: {', '.join(known[:20])}"
+                f"`samples: {query}` names the sample column {quoted.get(node.id, node.id)!r}, which does not exist; "
+                f"there are: {', '.join(known[:20])}"
             )
     try:
         kept = frame.eval(query, engine="python", local_dict={}, global_dict={})

@@ -146,7 +146,7 @@ def summarise(
 
 
 def association_columns(summary: Summary) -> dict[str, NDArray[Any]]:
-    """Columns of `associations/NAME` but feature_id and contrast: contrasts one after another, then F, features in order.
+    """Columns of `associations/NAME` but feature_id and contrast: contrast by contrast, then F; features in order.
 
     Returns
     -------
@@ -185,7 +185,7 @@ def contrast_labels(summary: Summary) -> tuple[str, ...]:
 
 
 def _spread(value: float | Floats) -> float | list[float] | str | None:
-    """A number as plain data; [smallest, median, largest] where features differ; "inf" for infinity, which JSON lacks."""
+    """A number as plain data; [smallest, median, largest] where features differ; "inf" for infinity."""
     known = np.asarray(value, dtype=np.float64)
     known = known[~np.isnan(known)]
     if known.size == 0:

@@ -101,8 +101,9 @@ def duplicate_correlation(
     default because a t statistic moves by up to 1e-3 of itself between the two.
 
     Cost: ``limma`` decomposes a matrix as large as there are blocks, once for the complete features and once for each
-    other pattern of missing samples. ``reml`` costs the same whatever the number of blocks or missing values: it is the
-    one to take for thousands of blocks, or many features with scattered missing values.
+    other pattern of missing samples (about 0.02 s with 150 blocks). ``reml`` takes below a millisecond a feature
+    whatever the number of blocks or missing values: it is the one for thousands of blocks, or for many features with
+    scattered missing values.
     """
     values = np.asarray(block, dtype=np.float64)
     matrix = np.asarray(design, dtype=np.float64)

@@ -65,7 +65,14 @@ def chi2_upper(x: ArrayLike, df: ArrayLike) -> FloatArray:
 def log_t_two_sided(t: ArrayLike, df: ArrayLike) -> FloatArray:
     """Natural logarithm of `t_two_sided`, finite where the p-value itself would underflow to zero."""
     t, df = (np.asarray(a, dtype=np.float64) for a in np.broadcast_arrays(t, df))
-    return log_f_upper(t * t, 1.0, df)
+    # Beyond this t^2 would overflow, and the tail is a power of t.
+    size = np.minimum(np.abs(t), 1e150)
+    log_p = log_f_upper(size * size, 1.0, df)
+    beyond = np.abs(t) > 1e150
+    if beyond.any():
+        log_p = np.array(log_p)
+        log_p[beyond] -= df[beyond] * np.log(np.abs(t[beyond]) / 1e150)
+    return log_p
 
 
 def log_f_upper(f: ArrayLike, df1: ArrayLike, df2: ArrayLike) -> FloatArray:
@@ -157,14 +164,14 @@ def t_from_log_two_sided(log_p: ArrayLike, df: float, start: ArrayLike) -> Float
         # d log p / d log t = -2 t density(t) / p
         slope = -np.exp(math.log(2.0) + np.log(t) + _log_t_density(t, df) - log_tail)
         step = (target - log_tail) / slope
-        t = t * np.exp(np.clip(step, -2.0, 2.0))
+        t = t * np.exp(np.clip(step, -600.0, 2.0))
         if not np.any(np.abs(step) > 1e-13):
             break
     return t
 
 
 def t_from_two_sided(p: ArrayLike, df: float) -> FloatArray:
-    """|t| whose two-sided p-value at `df` degrees of freedom is `p` (0 < p <= 1, not below about 1e-290)."""
+    """|t| whose two-sided p-value at `df` degrees of freedom is `p` (1e-100 < p <= 1)."""
     p = np.asarray(p, dtype=np.float64)
     if math.isinf(df):
         result: FloatArray = -sc.ndtri(p / 2)
@@ -179,7 +186,7 @@ def t_from_two_sided(p: ArrayLike, df: float) -> FloatArray:
 def _log_t_density(t: FloatArray, df: float) -> FloatArray:
     if math.isinf(df):
         return -0.5 * t * t - 0.5 * math.log(2 * math.pi)
-    return -0.5 * math.log(df) - log_beta(df / 2, 0.5) - 0.5 * (df + 1) * np.log1p(t * t / df)
+    return -0.5 * math.log(df) - log_beta(df / 2, 0.5) - (df + 1) * np.log(np.hypot(1.0, t / math.sqrt(df)))
 
 
 def _t_two_sided(t: FloatArray, df: FloatArray) -> FloatArray:

@@ -77,12 +77,13 @@ def _inspect(client: distributed.Client, description: str, settings: SettingsPlu
     try:
         client.register_plugin(settings)
         found: dict[str, dict[str, Any]] = client.run(probe, on_error="raise")
-    except (ImportError, AttributeError) as error:
-        raise SpecError(
-            f"{description}: a worker can't import sjd-dask {sjd_dask.__version__} ({error}). "
-            f"Install the same version where the workers run."
-        ) from error
-    except (OSError, TimeoutError) as error:
+    except Exception as error:
+        # What a worker can't unpickle comes back as a plain Exception that quotes the import error.
+        if isinstance(error, ImportError) or "sjd_dask" in str(error):
+            raise SpecError(
+                f"{description}: a worker can't import sjd-dask {sjd_dask.__version__} ({error}). "
+                f"Install the same version where the workers run."
+            ) from error
         raise SjdError(f"{description}: the workers don't answer ({error}). Look at their logs.") from error
     if not found:
         raise SjdError(f"{description}: there are no workers. Start some (`dask worker ADDRESS`).")

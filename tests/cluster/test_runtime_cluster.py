@@ -132,7 +132,8 @@ class Remote:
         clean = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
         process = subprocess.Popen(
             [sys.executable, "-m", f"distributed.cli.{module}", *arguments],
-            env={**clean, "PYTHONPATH": str(Path(__file__).parent), **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env={**clean, "PYTHONPATH": str(Path(__file__).parent), **environment},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         self.processes.append(process)
         return process

@@ -18,7 +18,8 @@ from sjd_dask.store.layout import Layout
 
 N_SAMPLES, N_FEATURES = 40, 600
 
-# Prints each step and pauses there, so that the moment of the signal is the same in every run.
+# Prints each step and pauses there, so that the moment of the signal is the same in every run. A negative pause waits for
+# a line on stdin.
 CHILD = """
 import sys, time
 from sjd_dask.errors import SjdError
@@ -27,7 +28,7 @@ from sjd_dask.store.ingest import ingest
 cohort, matrix, pause = sys.argv[1], sys.argv[2], float(sys.argv[3])
 def tell(stage, done, total):
     print(stage, done, flush=True)
-    time.sleep(pause)
+    time.sleep(pause) if pause >= 0 else sys.stdin.readline()
 try:
     report = ingest(open_cohort(cohort, timeout=10.0), "m", matrix, quantity="beta", progress=tell)
 except SjdError as error:
@@ -54,6 +55,7 @@ def new_cohort(folder: Path) -> Cohort:
 def start(cohort: Cohort, matrix: Path, pause: float = 0.02, **options: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", CHILD, cohort.path, str(matrix), str(pause)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -102,18 +104,34 @@ def test_sigkill_leaves_nothing_visible_and_the_next_run_succeeds(
     assert not list((tmp_path / "c").glob("tmp*"))
 
 
-def test_two_ingests_of_the_same_samples_at_once(matrix: Path, undisturbed: tuple[str, int], tmp_path: Path) -> None:
+def test_a_second_ingest_of_the_same_samples_is_turned_away(
+    matrix: Path, undisturbed: tuple[str, int], tmp_path: Path
+) -> None:
     cohort = new_cohort(tmp_path / "c")
-    first = start(cohort, matrix, pause=0.2)
+    first = start(cohort, matrix, pause=-1)
     assert first.stdout is not None
-    first.stdout.readline()  # it reads, so its samples are staged
-    second = start(cohort, matrix, pause=0.0)
-    _, complaint = second.communicate(timeout=60)
+    try:
+        first.stdout.readline()  # it reads, so its samples are staged; it waits until it is told to go on
+        second = start(cohort, matrix, pause=0.0)
+        _, complaint = second.communicate(timeout=120)
+    finally:
+        out, other_complaint = first.communicate("\n" * (undisturbed[1] + 1), timeout=120)
     assert second.returncode == 6, complaint
     assert "Busy" in complaint
-    out, complaint = first.communicate(timeout=60)
-    assert first.returncode == 0 and "done published" in out, complaint
+    assert first.returncode == 0 and "done published" in out, other_complaint
     assert open_cohort(cohort.path).assay("m").reader().content_hash() == undisturbed[0]
+
+
+def test_two_ingests_started_together_publish_once(matrix: Path, undisturbed: tuple[str, int], tmp_path: Path) -> None:
+    cohort = new_cohort(tmp_path / "c")
+    children = [start(cohort, matrix, pause=0.0) for _ in range(2)]
+    ends = [child.communicate(timeout=120) for child in children]
+    # The other one was turned away, or came after the first was through and found nothing to do.
+    assert sorted("done published" in out for out, _ in ends) == [False, True], ends
+    for child, (out, complaint) in zip(children, ends, strict=True):
+        assert child.returncode == 6 or "done" in out, complaint
+    assay = open_cohort(cohort.path).assay("m")
+    assert assay.n_samples == N_SAMPLES and assay.reader().content_hash() == undisturbed[0]
 
 
 def test_a_full_disk_is_a_clear_error_and_nothing_is_lost(

@@ -1,4 +1,4 @@
-"""Moderated tests against limma: small simulated tables kept with the tests, and large public data where it is there."""
+"""Moderated tests against limma: small simulated tables kept here, and large public data where it is there."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def relative(found, wanted, floor=0.0):
     if not known.any():
         return 0.0
     assert np.isfinite(found[known]).all()
-    return float(np.max(np.abs(found - wanted)[known] / np.maximum(np.abs(wanted[known]), max(floor, 1e-300))))
+    error = np.abs(found[known] - wanted[known])
+    return float(np.max(error / np.maximum(np.abs(wanted[known]), max(floor, 1e-300))))
 
 
 def check(found, wanted, prior_tolerance=1e-9):

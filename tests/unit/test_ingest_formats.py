@@ -288,6 +288,14 @@ def test_geo_refusals(tmp_path: Path, change: tuple[str, str], message: str) -> 
     assert message in str(caught.value)
 
 
+def test_geo_dates_in_another_form_stay_text(tmp_path: Path) -> None:
+    path = tmp_path / "g.txt"
+    path.write_text(SERIES.replace("age: ", "date: May "))
+    with open_source(path) as source:
+        assert source.sample_columns is not None
+        assert source.sample_columns["date_as_given"].tolist() == ["May 50", "May 47", "May 61"]
+
+
 def test_unknown_formats(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no file"):
         open_source(tmp_path / "none.tsv")

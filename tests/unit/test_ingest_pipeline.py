@@ -12,7 +12,7 @@ import pytest
 
 from sjd_dask.errors import Busy, DataError, SjdError, SpecError
 from sjd_dask.store.cohort import Cohort, create_cohort
-from sjd_dask.store.ingest import ingest, pipeline, spool
+from sjd_dask.store.ingest import ingest, spool, work
 from sjd_dask.store.layout import Layout
 
 FEATURES = [f"cg{i:02d}" for i in range(20)]
@@ -242,7 +242,7 @@ def test_spool_on_disk_and_small_tiles_change_nothing(
     table = frame([f"S{i:02d}" for i in range(11)])
     table.iloc[3, 4] = np.nan
     ingest(cohort, "m", write(tmp_path / "m.tsv", table), quantity="beta")
-    monkeypatch.setattr(pipeline, "Spool", lambda n, dtype, folder: spool.Spool(n, dtype, folder, 100))
+    monkeypatch.setattr(work, "Spool", lambda n, dtype, folder: spool.Spool(n, dtype, folder, 100))
     monkeypatch.setattr("sjd_dask.store.ingest.writing.TILE_BYTES", 1)
     shuffled = table.iloc[np.random.default_rng(1).permutation(20)]
     assert ingest(cohort, "m", write(tmp_path / "s.tsv", shuffled)).status == "unchanged"
@@ -388,7 +388,7 @@ def test_storage_that_refuses_is_a_clear_error(cohort: Cohort, tmp_path: Path, m
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(pipeline, "Spool", lambda n, dtype, folder: spool.Spool(n, dtype, folder, 1))
+    monkeypatch.setattr(work, "Spool", lambda n, dtype, folder: spool.Spool(n, dtype, folder, 1))
     monkeypatch.setattr("sjd_dask.store.ingest.spool.tempfile.TemporaryFile", lambda dir: Full())
     with pytest.raises(SjdError, match="No space left") as caught:
         ingest(cohort, "m", path, quantity="beta")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
@@ -68,6 +69,8 @@ class Catalogue:
         parsed = engine_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self._engine = self._sqlite(parsed) if self.is_sqlite else self._postgres(parsed)
+        # Pooled connections are closed with the catalogue, at the latest when the process ends.
+        self._closing = weakref.finalize(self, self._engine.dispose)
 
     def __reduce__(self) -> tuple[type[Catalogue], tuple[str, float]]:
         return Catalogue, (self.url, self.timeout)
@@ -112,7 +115,7 @@ class Catalogue:
             raise MissingDependency("psycopg", "postgres", "a PostgreSQL catalogue") from error
 
     def close(self) -> None:
-        """Close pooled connections."""
+        """Close pooled connections; the next use opens new ones."""
         self._engine.dispose()
 
     @contextmanager

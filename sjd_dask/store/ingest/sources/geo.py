@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from sjd_dask import names
 from sjd_dask.errors import DataError
-from sjd_dask.store.ingest.sheets import infer_columns
+from sjd_dask.store.ingest.sheets import check_dates, infer_columns
 from sjd_dask.store.ingest.sources.base import SourceOptions
 from sjd_dask.store.ingest.sources.lines import LineReader
 from sjd_dask.store.ingest.sources.numbers import split_line
@@ -81,6 +82,12 @@ def _sample_columns(path: Path, lines: list[tuple[str, list[str]]]) -> pd.DataFr
             elif key == "source_name_ch1":
                 put("source_name", position, value)
     frame = pd.DataFrame(columns, index=pd.Index(ids, name="sample_id", dtype=object), dtype=object)
+    if names.DATE in frame.columns:
+        try:
+            check_dates(frame[names.DATE], str(path))
+        except DataError:
+            # The file can't be edited for a column that only happens to have this name; kept as text under another.
+            frame = frame.rename(columns={names.DATE: "date_as_given"})
     return infer_columns(frame, str(path))
 
 
@@ -114,19 +121,19 @@ def open_geo(path: Path, options: SourceOptions) -> GeoSource:
             if fields[0].startswith("!Sample_"):
                 described.append((fields[0].removeprefix("!Sample_"), fields[1:]))
         header = reader.read_line()
-        names = split_line(header, "\t")[1:] if header else []
-        if header is None or not names or header.lstrip(b'"').startswith(_END):
+        listed = split_line(header, "\t")[1:] if header else []
+        if header is None or not listed or header.lstrip(b'"').startswith(_END):
             raise DataError(
                 f"{path}: the table of the series matrix is empty. GEO keeps the values of sequencing series in "
                 "supplementary files: ingest one of those."
             )
         columns = _sample_columns(path, described)
-        if set(names) != set(columns.index):
-            other = sorted(set(names) ^ set(columns.index))
+        if set(listed) != set(columns.index):
+            other = sorted(set(listed) ^ set(columns.index))
             raise DataError(
                 f"{path}: the header of the table and !Sample_geo_accession name different samples, e.g. {other[0]!r}."
             )
-        source = GeoSource(path, reader, "\t", "features", names)
+        source = GeoSource(path, reader, "\t", "features", listed)
         source.sample_columns = columns
         source.rows_may_be_told = False
         if options.rows == "samples":

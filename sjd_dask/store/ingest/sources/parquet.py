@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from sjd_dask import names
 from sjd_dask.errors import DataError
+from sjd_dask.store.ingest.ids import check_ids
 from sjd_dask.store.ingest.sources.base import Block, MatrixSource, Orientation, SourceOptions, as_text, rows_per_block
 
 
@@ -93,6 +94,7 @@ def open_parquet(path: Path, options: SourceOptions) -> ParquetSource:
     try:
         schema = file.schema_arrow
         columns = [str(n) for n in schema.names]
+        check_ids(columns, "column", str(path))
         chosen = _id_column(path, schema, columns)
         says: Orientation | None = None
         if chosen in (names.FEATURE_ID, names.SAMPLE_ID):
