@@ -26,6 +26,8 @@ GENOMIC_INFLATION = "genomic_inflation"
 # Features that a NumPy matrix is worked through at a time, so that memory does not grow with it.
 STRIPE = 16384
 ROWS = 256
+# Bytes of decoded values held at a time where a test needs whole columns.
+COLUMN_BYTES = 32 << 20
 
 _PER_CONTRAST = {
     names.FEATURE_EFFECT: "effect",
@@ -144,7 +146,8 @@ def associate(
         factor, codes, levels = designs.single_factor(plan, used)
         if test == "wilcoxon" and len(levels) != 2:
             raise SpecError(
-                f"test='wilcoxon' compares two groups, and {factor} has {len(levels)}: {', '.join(levels)}; use 'kruskal'"
+                f"test='wilcoxon' compares two groups, and {factor} has {len(levels)}: {', '.join(levels)}; "
+                "use 'kruskal'"
             )
         labels = [f"{factor}[T.{levels[1]}]" if len(levels) == 2 else factor]
         groups = models.GroupModel(test, codes, len(levels), to_m_values)
@@ -262,18 +265,20 @@ def _run(array: Any, rows: NDArray[np.int64], model: Any, reduce: Any, shapes: A
 
 def _stripes(array: NDArray[Any], rows: NDArray[np.int64], model: models.LinearModel | models.GroupModel) -> Any:
     """Fits of a NumPy matrix, a stripe of features at a time."""
-    edges = range(0, max(1, array.shape[1]), STRIPE)
+    streamed = isinstance(model, models.LinearModel) and model.blocks is None
+    width = STRIPE if streamed else max(1, min(STRIPE, COLUMN_BYTES // max(1, 8 * rows.size)))
+    edges = range(0, max(1, array.shape[1]), width)
     pick = slice(None) if rows.size == array.shape[0] else rows
     if isinstance(model, models.GroupModel):
         for start in edges:
-            yield models.compare_groups(model, array[:, start : start + STRIPE][pick])
+            yield models.compare_groups(model, array[:, start : start + width][pick])
         return
     rho = None
     if model.blocks is not None:
-        parts = [models.block_correlations(model, array[:, start : start + STRIPE][pick]) for start in edges]
+        parts = [models.block_correlations(model, array[:, start : start + width][pick]) for start in edges]
         rho = consensus_correlation(np.concatenate(parts))
     for start in edges:
-        stripe = array[:, start : start + STRIPE]
+        stripe = array[:, start : start + width]
         if rho is not None:
             yield models.fit_blocks(model, stripe[pick], rho)
             continue
@@ -281,7 +286,12 @@ def _stripes(array: NDArray[Any], rows: NDArray[np.int64], model: models.LinearM
         for first in range(0, rows.size, ROWS):
             part = slice(first, first + ROWS) if isinstance(pick, slice) else rows[first : first + ROWS]
             stream = stream.step(model, stripe[part])
-        yield models.finish_stream(model, stream, lambda wanted, stripe=stripe: stripe[:, wanted][pick])
+        yield models.finish_stream(model, stream, partial(_columns, stripe, pick))
+
+
+def _columns(stripe: NDArray[Any], pick: Any, features: NDArray[np.int64]) -> NDArray[Any]:
+    picked: NDArray[Any] = stripe[:, features][pick]
+    return picked
 
 
 def _linear_shapes(k: int) -> dict[str, tuple[tuple[str, ...], Any]]:

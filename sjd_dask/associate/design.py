@@ -212,8 +212,8 @@ def single_factor(design: Design, samples: pd.DataFrame) -> tuple[str, NDArray[n
     if len(design.factors) != 1 or design.factors[0] not in design.groups:
         raise DesignError(
             f"tests between groups need a design of one categorical column, such as `~ disease`; `{design.formula}` "
-            f"reads {', '.join(design.factors) or 'none'}. A numeric column is made a factor by C(...) in a linear model "
-            "only: "
+            f"reads {', '.join(design.factors) or 'none'}. A numeric column is made a factor by C(...) in a linear "
+            "model only: "
             "write its groups as text in the sample sheet"
         )
     name = design.factors[0]

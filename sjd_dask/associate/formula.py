@@ -164,6 +164,6 @@ def require_estimable(n_samples: int, n_columns: int, text: str) -> None:
     """Refuse a design that leaves nothing to estimate the variance from."""
     if n_samples <= n_columns:
         raise DesignError(
-            f"the design `{text}` has {n_columns} coefficients for {n_samples} samples, which leaves no residual degrees "
-            "of freedom: use fewer terms or more samples"
+            f"the design `{text}` has {n_columns} coefficients for {n_samples} samples, which leaves no residual "
+            "degrees of freedom: use fewer terms or more samples"
         )

@@ -1,4 +1,4 @@
-"""The same computation as a Dask graph: samples stream through each stripe's sums, one small reduction sees all features.
+"""The same as a Dask graph: samples stream through each stripe's sums, and one small reduction sees all features.
 
 Nothing is computed while the graph is built, and features are never rechunked.
 """
@@ -6,7 +6,8 @@ Nothing is computed while the graph is built, and features are never rechunked.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from itertools import pairwise
+from typing import Any, cast
 
 import dask
 import dask.array as da
@@ -72,20 +73,22 @@ def reduce_stripes(
 ) -> dict[str, Any]:
     """Dask arrays of each variable, chunked as the features are, from one reduction over all stripes."""
     whole = delayed(reduce)(stripes)
+    # Dask's own functions carry no types.
+    from_delayed, concatenate = cast(Any, da.from_delayed), cast(Any, da.concatenate)
     edges = np.cumsum((0, *chunks))
     arrays: dict[str, Any] = {}
     for name, (dims, dtype) in shapes.items():
         if names.FEATURES not in dims:
-            arrays[name] = da.from_delayed(delayed(_whole)(whole, name), shape=(k,), dtype=dtype)
+            arrays[name] = from_delayed(delayed(_whole)(whole, name), shape=(k,), dtype=dtype)
             continue
         lead = (k,) if names.CONTRASTS in dims else ()
         pieces = [
-            da.from_delayed(
+            from_delayed(
                 delayed(_piece)(whole, name, int(start), int(stop)), shape=(*lead, int(stop - start)), dtype=dtype
             )
-            for start, stop in zip(edges[:-1], edges[1:], strict=True)
+            for start, stop in pairwise(edges)
         ]
-        arrays[name] = da.concatenate(pieces, axis=len(lead))
+        arrays[name] = concatenate(pieces, axis=len(lead))
     return arrays
 
 
@@ -115,7 +118,7 @@ def _width(array: Any, limit: int = 128 << 20) -> int:
 def _rows_of_chunks(chunks: tuple[int, ...], rows: NDArray[np.int64]) -> list[NDArray[np.int64] | None]:
     """The wanted rows of each chunk, counted from its start; None for all of them."""
     edges = np.cumsum((0, *chunks))
-    parts = [rows[(rows >= a) & (rows < b)] - a for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    parts = [rows[(rows >= a) & (rows < b)] - a for a, b in pairwise(edges)]
     return [None if part.size == size else part for part, size in zip(parts, chunks, strict=True)]
 
 

@@ -77,7 +77,7 @@ def new_stream(model: LinearModel, n_features: int) -> Stream:
 
 
 def finish_stream(model: LinearModel, stream: Stream, columns: Columns) -> FeatureFits:
-    """Fits and contrasts of a stripe; `columns` gives stored values (n, some features) for the few that need their own."""
+    """Fits and contrasts of a stripe; `columns` gives stored values (n, some features) where they are needed."""
     fit = linear.finish(stream.sums, model.basis)
     if fit.needs_columns.size:
         own = model.values(columns(fit.needs_columns))

@@ -56,6 +56,7 @@ class AssociateJob:
     group_levels: list[str]
     sample_facts: dict[str, Any]
     fingerprint: str
+    snapshot: int
     warnings: list[str] = field(default_factory=list)
     kind: str = names.ASSOCIATIONS
 
@@ -367,6 +368,7 @@ def prepare(spec: JobSpec, base: Path) -> AssociateJob:
         group_levels=levels,
         sample_facts=facts,
         fingerprint=fingerprint(key),
+        snapshot=assay.snapshot,
         warnings=warnings,
     )
 

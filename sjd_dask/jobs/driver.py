@@ -62,6 +62,7 @@ class Job(Protocol):
     cohort: Cohort
     kind: str
     fingerprint: str
+    snapshot: int
     warnings: list[str]
 
     def plan(self, n_workers: int, memory_per_worker: int, *, calibrate: bool = False) -> Plan:
@@ -161,7 +162,8 @@ def run_spec(
         stored,
         str(stored["job"]),
         spec.output,
-        snapshot=job.cohort.snapshot(),
+        # The view the reader was built at: gc keeps the segments of that view while the run lives.
+        snapshot=job.snapshot,
         on_event=progress(quiet=quiet),
     ) as session:
         if session.state == "published":

@@ -97,11 +97,11 @@ def duplicate_correlation(
     The model and the rules for skipping features and for the limits are those of limma's duplicateCorrelation (Smyth,
     Michaud, Scott 2005). limma means to maximise the restricted likelihood too, but floors variances in its regression,
     starts from one point and stops early: with small blocks single features differ from ``reml`` by about 1e-5; with
-    blocks of up to 21 samples and strong correlation by 0.05 and more, and the consensus by 3e-4. ``limma`` is the
+    blocks of up to 21 samples and strong correlation by 0.05 and more, and the consensus by 1e-3. ``limma`` is the
     default because a t statistic moves by up to 1e-3 of itself between the two.
 
     Cost: ``limma`` decomposes a matrix as large as there are blocks, once for the complete features and once for each
-    other pattern of missing samples (about 0.02 s with 150 blocks). ``reml`` takes below a millisecond a feature
+    other pattern of missing samples (about 4 ms with 150 blocks). ``reml`` takes below a millisecond a feature
     whatever the number of blocks or missing values: it is the one for thousands of blocks, or for many features with
     scattered missing values.
     """

@@ -26,7 +26,7 @@ CASES = {
     "beta_above_one": (_matrix("cg1\t0.1\t1.2\n"), ["cg1", "S2", "1.2"]),
     "beta_below_zero": (_matrix("cg1\t-0.1\t0.2\n"), ["cg1", "S1", "-0.1"]),
     "empty_file": (b"", ["empty"]),
-    "header_only": (b"feature_id\tS1\tS2\n", ["no rows"]),
+    "header_only": (b"feature_id\tS1\tS2\n", ["header"]),
     "not_utf8": (b"feature_id\tS1\tS2\ncg\xff1\t0.1\t0.2\n", ["UTF-8"]),
     "empty_id": (_matrix("\t0.1\t0.2\n"), ["empty"]),
     "infinite": (_matrix("cg1\tinf\t0.2\n"), ["S1"]),
@@ -156,7 +156,7 @@ def test_unreachable_cluster_is_named(spec: Path, sjd: Sjd) -> None:
 
 
 def test_plan_that_does_not_fit_is_refused(cohort: Path, spec: Path, tmp_path: Path, sjd: Sjd) -> None:
-    (tmp_path / "tiny.yaml").write_text("kind: local\nworkers: 1\nmemory: 60MB\n", encoding="utf-8")
+    (tmp_path / "tiny.yaml").write_text("kind: local\nworkers: 1\nmemory: 100MB\n", encoding="utf-8")
     done = sjd("run", spec, "--cluster", tmp_path / "tiny.yaml", "-q")
     assert done.code == 4, done.err
     assert "MB" in done.err

@@ -18,8 +18,8 @@ from sjd_dask.store.layout import Layout
 
 N_SAMPLES, N_FEATURES = 40, 600
 
-# Prints each step and pauses there, so that the moment of the signal is the same in every run. A negative pause waits for
-# a line on stdin.
+# Prints each step and pauses there, so that the moment of the signal is the same in every run. A negative pause
+# waits for a line on stdin.
 CHILD = """
 import sys, time
 from sjd_dask.errors import SjdError
