@@ -207,8 +207,8 @@ def _aligned(data: xr.DataArray, samples: pd.DataFrame | None) -> tuple[Any, pd.
         if len(missing):
             shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
             raise DataError(
-                f"{len(missing)} of {len(index)} samples of the data are not in the sample sheet: {shown}; add them, or "
-                "select the samples of the data first"
+                f"{len(missing)} of {len(index)} samples of the data are not in the sample sheet: {shown}; add them, "
+                "or select the samples of the data first"
             )
         _unique(sheet.index[sheet.index.isin(index)], "the sample sheet")
         sheet = sheet.loc[index].infer_objects()

@@ -162,6 +162,7 @@ class AssociateJob:
                 "n_blocks": int(np.unique(self.block_codes).size),
                 "correlation": rho,
                 "estimated": self._estimates_correlation(),
+                "method": self.spec.correlation_method if self._estimates_correlation() else "given",
             }
         function, work = self._fit_task(rho)
         gathered = _gather(runner.run(function, work, partitions), self.matrix.reader.n_features)
@@ -185,6 +186,7 @@ class AssociateJob:
             self.spec.precision,
             self.block_codes,
             rho,
+            self.spec.correlation_method,
         )
 
     def _fit_task(self, rho: float | None) -> tuple[Any, Any]:

@@ -84,6 +84,7 @@ class LinearWork:
     precision: str
     block_codes: NDArray[np.int64] | None = None
     correlation: float | None = None
+    correlation_method: str = "limma"
 
 
 def fit_partition(work: LinearWork, partition: Partition) -> pa.Table:
@@ -117,7 +118,9 @@ def correlation_partition(work: LinearWork, partition: Partition) -> pa.Table:
     """Within-block correlation of every feature (REML)."""
     assert work.block_codes is not None
     rho = [
-        correlation.duplicate_correlation(values, work.design.matrix, work.block_codes)
+        correlation.duplicate_correlation(
+            values, work.design.matrix, work.block_codes, method=work.correlation_method
+        )
         for values in _column_stripes(work.matrix, partition)
     ]
     return pa.table({"correlation": np.concatenate(rho)})

@@ -56,6 +56,11 @@ class AssociateSpec(JobSpec):
         description="test: wilcoxon. auto: exact p-values for groups under 50 without ties (R's rule); false: normal approximation.",
     )
     continuity: bool = Field(True, description="test: wilcoxon. Continuity correction of the normal approximation.")
+    correlation_method: Literal["limma", "reml"] = Field(
+        "limma",
+        description="With `block`. limma: duplicateCorrelation's estimate, as R gives it. reml: the converged maximum of the restricted "
+        "likelihood, in closed form; much faster with missing values or thousands of blocks.",
+    )
     na_contrasts: Literal["exact", "limma"] = Field(
         "exact",
         description="Contrasts under missing values: exact per feature, or limma's contrasts.fit approximation.",

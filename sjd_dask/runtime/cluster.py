@@ -19,6 +19,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -195,6 +196,8 @@ def _open_local(spec: LocalSpec) -> Cluster:
     import dask
     import distributed
 
+    from sjd_dask.runtime.local import LocalProcesses
+
     n_workers = spec.workers or available_cpus()
     total = memory_limit()
     per_worker = memory_bytes(spec.memory) or int(total * LOCAL_MEMORY_SHARE) // n_workers
@@ -206,7 +209,7 @@ def _open_local(spec: LocalSpec) -> Cluster:
     owned = client = None
     with dask.config.set(config):
         try:
-            owned = distributed.LocalCluster(
+            owned = LocalProcesses(
                 n_workers=n_workers,
                 threads_per_worker=1,
                 processes=True,
@@ -348,11 +351,14 @@ def _close(client: distributed.Client | None, owned: Any) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Any:
-    logger = logging.getLogger("distributed")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+def _quiet() -> Iterator[None]:
+    # distributed gives its loggers levels of their own, so each has to be told.
+    names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "distributed"]
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

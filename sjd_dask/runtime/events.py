@@ -5,6 +5,7 @@ A listener is any callable that takes one event. Listeners run in the driver's t
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -157,13 +158,17 @@ class JsonLog:
         self._file: IO[str] = path.open("a", encoding="utf-8")
 
     def __call__(self, event: Event) -> None:
-        if not self._file.closed:
+        if self._file.closed:
+            return
+        # A disk that is full must not end the run here: the next part says it more clearly.
+        with contextlib.suppress(OSError):
             self._file.write(json.dumps({"time": round(time.time(), 3), **event.to_json()}, sort_keys=True) + "\n")
             self._file.flush()
 
     def close(self) -> None:
         """Close the file; later events are dropped."""
-        self._file.close()
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def __enter__(self) -> JsonLog:
         return self

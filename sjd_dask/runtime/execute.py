@@ -447,7 +447,7 @@ class _Execution:
 
     def _check_scheduler(self, error: BaseException | None = None) -> None:
         if self.client.status != "running":
-            raise _scheduler_lost(f"the connection is {self.client.status}") from error
+            raise _scheduler_lost("its connection was lost") from error
 
     def _abandon(self) -> None:
         """Take back what is queued. Running tasks may still finish and leave their part, which then counts."""
@@ -459,8 +459,8 @@ class _Execution:
 
 def _scheduler_lost(detail: str) -> Interrupted:
     return Interrupted(
-        f"the Dask scheduler is gone ({detail}). The finished parts are kept: start a scheduler and workers again, "
-        f"then resume the run, and only the missing parts are computed"
+        f"the Dask scheduler is gone ({detail}). The finished parts are kept, and only the others will be computed: "
+        f"start a scheduler and workers again"
     )
 
 

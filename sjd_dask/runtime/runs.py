@@ -25,6 +25,7 @@ from sjd_dask.runtime.events import Event, JsonLog, Listener, PartitionDone, Run
 from sjd_dask.runtime.parts import PartStore
 from sjd_dask.runtime.plan import Plan
 from sjd_dask.store.catalogue.runs import claim_run, finish_run, get_run, heartbeat_run
+from sjd_dask.store.files import writing
 
 if TYPE_CHECKING:
     from sjd_dask.store.cohort import Cohort
@@ -169,8 +170,10 @@ class RunSession:
         elif error is None:
             if not self._ended:
                 self._finish("failed", "the job ended without publishing a result")
-        elif isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit)):
-            text = str(error) or self._reason or type(error).__name__
+        elif isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit)) or self._reason is not None:
+            # Ctrl-C reaches worker processes too, and what then breaks first (a cluster that is being started, say)
+            # is no failure.
+            text = str(error) if isinstance(error, Interrupted) else self._reason or type(error).__name__
             self._finish("cancelled" if self._cancelled else "interrupted", text)
             raise Interrupted(f"{text}; {self.hint}") from error
         else:
@@ -303,6 +306,8 @@ class RunSession:
     def _open_log(self) -> None:
         if self.cohort.files.is_local:
             path = self.cohort.files.local_path(f"{self.folder}/log.jsonl")
+            with writing(str(path), "nothing was started"):
+                path.parent.mkdir(parents=True, exist_ok=True)
         else:
             # An object store can't append: the log is written here and sent at the end.
             handle, name = tempfile.mkstemp(prefix="sjd-log-", suffix=".jsonl")

@@ -53,5 +53,5 @@ def assert_fast(array: zarr.Array[Any]) -> None:
         raise SjdError(
             f"{array.store_path}: the fast codec pipeline does not serve this array "
             f"({type(pipeline).__name__}, {type(array.store_path.store).__name__}); reading would be 2-4 times slower. "
-            f"Object stores must be opened through obstore, and codecs must be zstd over plain bytes."
+            f"Object stores must be opened through obstore, and codecs must be zstd or blosc over plain bytes."
         )

@@ -119,6 +119,14 @@ def test_interrupt_from_elsewhere_counts_too(cohort: Cohort) -> None:
     assert get_run(cohort.catalogue, session.run_id).state == "interrupted"
 
 
+def test_what_breaks_after_a_signal_is_an_interruption(cohort: Cohort) -> None:
+    with pytest.raises(Interrupted, match="SIGINT received; resume with") as caught, session_of(cohort) as session:
+        os.kill(os.getpid(), signal.SIGINT)
+        raise SjdError("worker processes could not be started")
+    assert isinstance(caught.value.__cause__, SjdError)
+    assert get_run(cohort.catalogue, session.run_id).state == "interrupted"
+
+
 @pytest.mark.parametrize("way", ["command", "marker"])
 def test_cancel_is_seen_by_the_driver(cohort: Cohort, way: str) -> None:
     with pytest.raises(Interrupted, match="cancelled on request"), session_of(cohort, beat_seconds=0.1) as session:

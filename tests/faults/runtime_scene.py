@@ -26,6 +26,7 @@ from sjd_dask.store.cohort import Cohort
 PARTITIONS = feature_partitions(N_FEATURES, 4)
 SPEC = {"job": "scene", "n_features": N_FEATURES}
 OUTPUT = "sums"
+WORKER_TIMEOUT = 60.0
 
 
 def session_of(cohort: Cohort, on_event: Listener | None = None, **more: Any) -> RunSession:
@@ -52,7 +53,7 @@ def drive(
         )
         report = run_partitions(
             cluster, block_sums, {"seed": 1, "seconds": seconds, **common}, partitions, session.parts,
-            on_event=session.tell, should_stop=session.should_stop, worker_timeout=60,
+            on_event=session.tell, should_stop=session.should_stop, worker_timeout=WORKER_TIMEOUT,
         )  # fmt: skip
         table = pa.concat_tables(list(session.parts.tables(partitions)))
         session.check()

@@ -18,6 +18,8 @@ import runtime_scene as scene
 from runtime_block import block_sums, truth
 
 from sjd_dask.errors import Busy, Interrupted, SjdError
+from sjd_dask.runtime import budget, execute
+from sjd_dask.runtime import cluster as cluster_module
 from sjd_dask.runtime.cluster import Cluster, open_cluster
 from sjd_dask.runtime.events import PartitionRetried, Recorder, WorkerLost
 from sjd_dask.runtime.execute import run_partitions
@@ -192,3 +194,47 @@ def test_second_sigint_ends_at_once(cohort: Cohort, cluster: Cluster) -> None:
     assert driver.returncode in (-signal.SIGINT, 5)
     scene.drive(cohort, cluster, 0)
     check_published(cohort)
+
+
+def test_frozen_scheduler_ends_the_run(cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execute, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(execute, "SILENCE_SECONDS", 2.0)
+    monkeypatch.setattr(budget, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(cluster_module, "CLOSE_SECONDS", 2.0)
+    remote = scene.SeparateCluster(tmp_path)
+    try:
+        with open_cluster(remote.address) as opened:
+
+            def freezer() -> None:
+                scene.wait_for(lambda: scene.n_parts(cohort) >= 2, "parts")
+                remote.scheduler.send_signal(signal.SIGSTOP)
+
+            thread = threading.Thread(target=freezer)
+            thread.start()
+            begin = time.monotonic()
+            with pytest.raises(Interrupted, match=r"has not answered for 2 s.*resume with"):
+                scene.drive(cohort, opened, 0.1)
+            thread.join()
+        assert time.monotonic() - begin < 40
+    finally:
+        remote.close()
+
+
+def test_no_workers_left_ends_the_run(cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scene, "WORKER_TIMEOUT", 2.0)
+    remote = scene.SeparateCluster(tmp_path)
+    try:
+        with open_cluster(remote.address) as opened:
+
+            def assassin() -> None:
+                scene.wait_for(lambda: scene.n_parts(cohort) >= 2, "parts")
+                for worker in remote.workers:
+                    worker.kill()
+
+            thread = threading.Thread(target=assassin)
+            thread.start()
+            with pytest.raises(Interrupted, match=r"no worker for 2 s; \d+ of 30 partitions .*resume with"):
+                scene.drive(cohort, opened, 0.1)
+            thread.join()
+    finally:
+        remote.close()

@@ -1,0 +1,74 @@
+"""Fixtures of the fault tests that go through the command line."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from spine_scene import SPEC, DaskCluster, Processes, Scene, make_matrices
+
+from sjd_dask.store.cohort import open_cohort
+
+
+@dataclass(frozen=True)
+class Template:
+    """A cohort to copy, and what undisturbed work on it gives."""
+
+    folder: Path
+    result_hash: str
+    content_hash: str
+    ingest_seconds: float
+
+
+@pytest.fixture(scope="session")
+def dask_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
+    """A scheduler and two workers, as separate processes."""
+    cluster = DaskCluster(tmp_path_factory.mktemp("cluster"))
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture(scope="session")
+def spine_template(tmp_path_factory: pytest.TempPathFactory, dask_cluster: DaskCluster) -> Template:
+    """A cohort of two segments, the undisturbed result of a run, and an undisturbed ingest."""
+    folder = tmp_path_factory.mktemp("template")
+    scene = Scene(folder, Processes(folder))
+    make_matrices(folder)
+    scene.spec.write_text(SPEC)
+    assert scene.call("init", scene.cohort).code == 0
+    for name in ("first", "second"):
+        done = scene.call("ingest", scene.cohort, "methylation", folder / f"{name}.npz", "--quantity", "beta",
+                          "--samples", folder / "sheet.csv", "-q")  # fmt: skip
+        assert done.code == 0, done.err
+    shutil.copytree(scene.cohort, folder / "pristine")
+    done = scene.start_run("--cluster", dask_cluster.address).end()
+    assert done.code == 0, done.err
+    assert done.out == "associations/ewas@1\n"
+    result_hash = open_cohort(scene.cohort).result("associations/ewas").file().hash
+    assert scene.call("init", folder / "small", "--chunk-features", 512).code == 0
+    begin = time.monotonic()
+    done = scene.call("ingest", folder / "small", "m", folder / "small.tsv", "--quantity", "beta")
+    seconds = time.monotonic() - begin
+    assert done.code == 0, done.err
+    content = open_cohort(folder / "small").assay("m").reader().content_hash()
+    assert scene.processes.close() == []
+    return Template(folder, result_hash, content, seconds)
+
+
+@pytest.fixture
+def scene(spine_template: Template, tmp_path: Path) -> Iterator[Scene]:
+    """A fresh copy of the cohort; afterwards nothing that the test started may be left running."""
+    shutil.copytree(spine_template.folder / "pristine", tmp_path / "cohort")
+    made = Scene(tmp_path, Processes(tmp_path), spine_template.result_hash)
+    made.spec.write_text(SPEC)
+    yield made
+    left = made.processes.close()
+    assert left == [], f"left running, now killed: {left}"
