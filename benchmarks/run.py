@@ -2,9 +2,9 @@
 
 python benchmarks/run.py FOLDER [--parts main,missing,wide] [--repeat 5] [--features 850000 --samples 600]
 
-Workers are up and the machine code is compiled before a timing starts; the store is read from the page cache on all sides. Each
-repetition runs ours and the bare loop one after the other, so their ratio holds on a noisy machine. R takes part where
-Rscript and limma are found. The table goes to FOLDER/table.md.
+Workers are up and the machine code is compiled before a timing starts; the store is read from the page cache on all
+sides. Each repetition runs ours and the bare loop one after the other, so their ratio holds on a noisy machine. R takes
+part where Rscript and limma are found. The table goes to FOLDER/table.md.
 """
 
 from __future__ import annotations
@@ -189,7 +189,8 @@ def _limma(features: int, samples: int, missing: float) -> list[dict[str, Any]]:
 def _table(rows: list[dict[str, Any]], n_cores: int) -> str:
     limma = next((row["seconds"] for row in rows if row["name"].startswith("limma")), None)
     lines = [
-        "| what | features x samples | seconds, median (lowest-highest) | million cells/s/core | beside the bare loop | times faster than limma | peak MB a worker |",
+        "| what | features x samples | seconds, median (lowest-highest) | million cells/s/core | beside the bare loop "
+        "| times faster than limma | peak MB a worker |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:

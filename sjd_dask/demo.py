@@ -1,6 +1,7 @@
 """`make demo`: from raw tables to a moderated EWAS with a report, on a simulated cohort whose truth is known.
 
-Every step is the command a user would type, printed before it runs; at the end stands what was planted and what was found.
+Every step is the command a user would type, printed before it runs; at the end stands what was planted and what was
+found.
 """
 
 from __future__ import annotations

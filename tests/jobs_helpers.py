@@ -16,15 +16,13 @@ from sjd_dask.store.cohort import create_cohort, open_cohort
 from sjd_dask.store.ingest.pipeline import ingest
 from sjd_dask.store.layout import Layout
 
-# Agreement asked of a run in double precision, as a share of max(|value|, standard error) and the like; see `compare`.
-EFFECT, STATISTIC, P_VALUE = 1e-7, 1e-7, 1e-6
-
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A table that R wrote, by its first column as text; numbers to the last bit."""
-    frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    frame = frame.set_index(frame.columns[0])
-    return frame.replace("NA", "NaN").astype(np.float64)
+    """A table that R wrote, by its first column as text."""
+    first, *others = pd.read_csv(path, sep="\t", nrows=0).columns
+    missing = {name: ["NA", "NaN"] for name in others}
+    frame = pd.read_csv(path, sep="\t", dtype={first: str}, na_values=missing, keep_default_na=False)
+    return frame.set_index(first).astype(np.float64)
 
 
 def write_npz(path: Path, values: np.ndarray, samples: Any, features: Any, **more: Any) -> Path:
@@ -104,8 +102,8 @@ def compare(ran: Ran, wanted: pd.DataFrame) -> dict[str, float]:
     assert list(first.index) == list(wanted.index)
     for name in ran.contrasts:
         table = ran[name]
-        note("effect", table["effect"], wanted[f"coef.{name}"], np.fmax(wanted[f"coef.{name}"].abs(), table["standard_error"]))
-        error = wanted[f"stdev_unscaled.{name}"] * np.sqrt(wanted["s2_post"])
+        effect, error = wanted[f"coef.{name}"], wanted[f"stdev_unscaled.{name}"] * np.sqrt(wanted["s2_post"])
+        note("effect", table["effect"], effect, np.fmax(effect.abs(), error))
         note("standard error", table["standard_error"], error, error)
         note("t", table["statistic"], wanted[f"t.{name}"], np.fmax(1, wanted[f"t.{name}"].abs()))
         tail(table["p_value"], wanted[f"p.{name}"])

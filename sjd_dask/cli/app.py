@@ -1,7 +1,7 @@
 """The command `sjd`. It parses, calls, and prints: no logic lives here.
 
-Logs and progress go to stderr, results to stdout. Exit codes: 0 done; 2 usage or invalid spec; 3 bad data; 4 plan refused;
-5 interrupted, resumable; 6 another writer holds it; 1 anything else.
+Logs and progress go to stderr, results to stdout. Exit codes: 0 done; 2 usage or invalid spec; 3 bad data;
+4 plan refused; 5 interrupted, resumable; 6 another writer holds it; 1 anything else.
 """
 
 from __future__ import annotations
@@ -35,18 +35,22 @@ CohortArgument = Annotated[str, typer.Argument(metavar="COHORT", help="Folder or
 SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC", help="Job spec, YAML.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run id, as `sjd runs` lists it.")]
 ResultArgument = Annotated[str, typer.Argument(metavar="RESULT", help="kind/name[@version]")]
-SetOption = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec; repeatable.")]
+SetOption = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec; repeatable.")
+]
 ClusterOption = Annotated[
     str, typer.Option("--cluster", metavar="C", help="local, tcp://..., tls://..., or a YAML file.")
 ]
-WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Workers of a local cluster; default: the CPUs.")]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Workers of a local cluster; default: the CPUs.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Warnings and errors only.")]
 VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Say more, and show where an error arose.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")]
 
 
-# typer carries a click of its own in some versions and uses the installed one in others; its public class leads to either.
+# typer carries a click of its own in some versions and uses the installed one in others; a public class leads to both.
 _UsageError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "UsageError")
 
 
@@ -67,7 +71,9 @@ def _logging(quiet: bool, verbose: bool) -> None:
     # Read when distributed is first imported, here and in the workers: its own log is for those who ask.
     os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "info" if verbose else "warning")
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True)
+    logging.basicConfig(
+        level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
+    )
     logging.getLogger("sjd_dask").setLevel(level)
 
 
@@ -91,7 +97,9 @@ def _root(
 @app.command()
 def init(
     cohort: CohortArgument,
-    data: Annotated[str | None, typer.Option("--data", metavar="URL", help="Where matrices go; default: COHORT itself.")] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="URL", help="Where matrices go; default: COHORT itself.")
+    ] = None,
     catalogue: Annotated[
         str | None, typer.Option("--catalogue", metavar="URL", help="Database; default: SQLite in COHORT.")
     ] = None,
@@ -117,15 +125,26 @@ def ingest(
     matrix: Annotated[Path, typer.Argument(metavar="MATRIX", help="Matrix file or Zarr group.")],
     quantity: Annotated[
         str,
-        typer.Option("--quantity", metavar="Q", help="counts, expression, beta, m_value, concentration, proportion, dosage."),
+        typer.Option(
+            "--quantity", metavar="Q", help="counts, expression, beta, m_value, concentration, proportion, dosage."
+        ),
     ],
-    samples: Annotated[Path | None, typer.Option("--samples", metavar="SHEET", help="Sample sheet, joined by sample_id.")] = None,
-    features: Annotated[
-        Path | None, typer.Option("--features", metavar="TABLE", help="Feature table: declares and reconciles the features.")
+    samples: Annotated[
+        Path | None, typer.Option("--samples", metavar="SHEET", help="Sample sheet, joined by sample_id.")
     ] = None,
-    rows: Annotated[str | None, typer.Option("--rows", metavar="features|samples", help="What the rows of MATRIX are.")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Corrected samples take the place of those published.")] = False,
-    dtype: Annotated[str | None, typer.Option("--dtype", help="Keep (`source`) or lower (`float32`) the stored type.")] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option("--features", metavar="TABLE", help="Feature table: declares and reconciles the features."),
+    ] = None,
+    rows: Annotated[
+        str | None, typer.Option("--rows", metavar="features|samples", help="What the rows of MATRIX are.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Corrected samples take the place of those published.")
+    ] = False,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="Keep (`source`) or lower (`float32`) the stored type.")
+    ] = None,
     scale: Annotated[float | None, typer.Option("--scale", help="Stored numbers are values times this.")] = None,
     missing: Annotated[float | None, typer.Option("--missing", help="Code of a missing value.")] = None,
     sample_column: Annotated[str | None, typer.Option("--sample-column", help="Id column of SHEET.")] = None,
@@ -175,7 +194,9 @@ def samples(
     published = {name for assay in opened.assays() for name in opened.assay(assay).sample_ids()}
     waiting = [name for name in table.index if name not in published]
     snapshot = opened.add_samples(table, message=f"sample sheet {sheet.name}")
-    for_people = f"{len(table):,} samples: " + (f"published in snapshot {snapshot}" if snapshot else "nothing new, unchanged")
+    for_people = f"{len(table):,} samples: " + (
+        f"published in snapshot {snapshot}" if snapshot else "nothing new, unchanged"
+    )
     if waiting:
         print(f"sjd: warning: {len(waiting):,} are in no assay yet: {', '.join(waiting[:5])}", file=sys.stderr)
     _emit(as_json, {"n_samples": len(table), "snapshot": snapshot, "in_no_assay": waiting}, for_people)
@@ -401,7 +422,9 @@ def simulate(
     n_samples: Annotated[int, typer.Option("--samples", min=2, help="Samples.")] = 600,
     n_features: Annotated[int, typer.Option("--features", min=1, help="Methylation sites.")] = 10_000,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same cohort.")] = 1,
-    assays: Annotated[str, typer.Option("--assays", help="Comma-separated: methylation, rnaseq, cytokines.")] = "methylation",
+    assays: Annotated[
+        str, typer.Option("--assays", help="Comma-separated: methylation, rnaseq, cytokines.")
+    ] = "methylation",
     missing: Annotated[float, typer.Option("--missing", min=0.0, max=0.5, help="Share of missing values.")] = 0.0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -423,7 +446,9 @@ def simulate(
 
 
 @app.command()
-def schema(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name of a schema; none lists them.")] = None) -> None:
+def schema(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name of a schema; none lists them.")] = None,
+) -> None:
     """JSON Schema of a job spec or of a result table."""
     from sjd_dask.jobs.schemas import schema_names, schema_text
 
@@ -431,7 +456,9 @@ def schema(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Na
 
 
 @app.command()
-def doctor(cluster: Annotated[str | None, typer.Option("--cluster", metavar="C")] = None, as_json: JsonOption = False) -> None:
+def doctor(
+    cluster: Annotated[str | None, typer.Option("--cluster", metavar="C")] = None, as_json: JsonOption = False
+) -> None:
     """What works here and what doesn't."""
     from sjd_dask.jobs.doctor import examine
 

@@ -10,7 +10,10 @@ def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
     """Columns of equal width, two spaces apart; numbers to the right."""
     if not rows:
         return ""
-    cells = [[f"{value:,}" if isinstance(value, int) else "" if value is None else str(value) for value in row] for row in rows]
+    cells = [
+        [f"{value:,}" if isinstance(value, int) else "" if value is None else str(value) for value in row]
+        for row in rows
+    ]
     widths = [max(len(line[i]) for line in [list(header), *cells]) for i in range(len(header))]
     numeric = [all(isinstance(row[i], int | None) for row in rows) for i in range(len(header))]
 
@@ -33,12 +36,16 @@ def megabytes(n: int | float) -> str:
 
 def info_text(facts: dict[str, Any]) -> str:
     """`sjd info`."""
-    parts = [f"{facts['name']}: snapshot {facts['snapshot']}, {facts['n_samples']:,} samples known, data in {facts['data']}"]
+    parts = [
+        f"{facts['name']}: snapshot {facts['snapshot']}, {facts['n_samples']:,} samples known, data in {facts['data']}"
+    ]
     assays = [
         [name, a["quantity"], a["dtype"], a["n_samples"], a["n_features"], a["n_segments"], megabytes(a["bytes"])]
         for name, a in facts["assays"].items()
     ]
-    parts.append(table(assays, ["assay", "quantity", "dtype", "samples", "features", "segments", "on disk"]) or "no assay yet")
+    parts.append(
+        table(assays, ["assay", "quantity", "dtype", "samples", "features", "segments", "on disk"]) or "no assay yet"
+    )
     results = [[r["ref"], r["n_rows"].get("table"), r["snapshot"], r["run"]] for r in facts["results"]]
     parts.append(table(results, ["result", "rows", "snapshot", "run"]) or "no result yet")
     return "\n\n".join(parts)

@@ -1,4 +1,4 @@
-"""One file per job: spec -> plan -> partitions -> reduce -> publish. The only room where statistics and machines meet."""
+"""One file per job: spec -> plan -> partitions -> reduce -> publish. The only room where both sides meet."""
 
 from __future__ import annotations
 

@@ -78,18 +78,23 @@ class AssociateJob:
             decodes = -(-min(reader.chunk_features, reader.n_features) // width)
             if decodes > MOST_DECODES:
                 raise PlanRefused(
-                    f"{self._test_name()} needs all {n:,} samples of a feature at once. Chunks hold {reader.chunk_features:,} "
-                    f"features, and only {width:,} of them fit in {COLUMN_STRIPE_BYTES / 1e6:.0f} MB, so each chunk would be "
-                    f"decoded {decodes} times. Remedy: a feature-major copy of the assay, in a cohort made with "
+                    f"{self._test_name()} needs all {n:,} samples of a feature at once. Chunks hold "
+                    f"{reader.chunk_features:,} features, and only {width:,} of them fit in "
+                    f"{COLUMN_STRIPE_BYTES / 1e6:.0f} MB, so each chunk would be decoded {decodes} times. "
+                    "Remedy: a feature-major copy of the assay, in a cohort made with "
                     f"`sjd init --chunk-features {max(64, width // 64 * 64)}`, or fewer samples."
                 )
             if decodes > 1:
-                notes.append(f"stripes of {width:,} features, narrower than a chunk: each chunk is decoded {decodes} times")
+                notes.append(
+                    f"stripes of {width:,} features, narrower than a chunk: each chunk is decoded {decodes} times"
+                )
             peak = n * width * itemsize * 2 + 4 * tasks.COLUMN_BYTES
         else:
             p = 1 if self.basis is None else self.basis.p
             missing_state = p * (p + 1) // 2 + 2 * p
-            peak = ROW_BLOCK * width * itemsize * 2 + width * 8 * (4 * p + missing_state + 4 * len(self.contrast_names) + 8)
+            peak = ROW_BLOCK * width * itemsize * 2 + width * 8 * (
+                4 * p + missing_state + 4 * len(self.contrast_names) + 8
+            )
         rounds = 2 if self._estimates_correlation() else 1
         n_columns = 2 * max(1, len(self.contrast_names)) + 5
         rows = reader.n_features * (len(self.contrast_names) + (len(self.contrast_names) > 1))
@@ -155,7 +160,9 @@ class AssociateJob:
             if self._estimates_correlation():
                 half = len(partitions) // 2
                 parts = runner.run(tasks.correlation_partition, self._linear_work(None), partitions[:half])
-                rho = correlation.consensus_correlation(np.concatenate([part["correlation"].to_numpy() for part in parts]))
+                rho = correlation.consensus_correlation(
+                    np.concatenate([part["correlation"].to_numpy() for part in parts])
+                )
                 partitions = partitions[half:]
             facts["block"] = {
                 "column": self.spec.block,
@@ -204,7 +211,9 @@ class AssociateJob:
 
     # -- reduce ----------------------------------------------------------------------------------------------------
 
-    def _linear_columns(self, got: dict[str, NDArray[Any]]) -> tuple[dict[str, NDArray[Any]], tuple[str, ...], dict[str, Any]]:
+    def _linear_columns(
+        self, got: dict[str, NDArray[Any]]
+    ) -> tuple[dict[str, NDArray[Any]], tuple[str, ...], dict[str, Any]]:
         k = len(self.contrast_names)
         fits = FeatureFits(
             effects=np.stack([got[f"effect_{i}"] for i in range(k)]),
@@ -227,7 +236,9 @@ class AssociateJob:
         self.warnings.extend(summary.notes)
         return association_columns(summary), contrast_labels(summary), _test_facts(summary)
 
-    def _group_columns(self, got: dict[str, NDArray[Any]]) -> tuple[dict[str, NDArray[Any]], tuple[str, ...], dict[str, Any]]:
+    def _group_columns(
+        self, got: dict[str, NDArray[Any]]
+    ) -> tuple[dict[str, NDArray[Any]], tuple[str, ...], dict[str, Any]]:
         label = self.contrast_names[0]
         missing = np.full(got["p_value"].size, np.nan)
         columns = {name: got.get(name, missing) for name in names.ASSOCIATION_COLUMNS[2:]}
@@ -343,7 +354,9 @@ def prepare(spec: JobSpec, base: Path) -> AssociateJob:
     reader = assay.reader(design.sample_ids)
     matrix = tasks.Matrix(reader, quantity)
     if quantity != assay.quantity and reader.encoding.is_float:
-        warnings.append("betas are stored as floats, so M-values are computed cell by cell: slower than from uint16 codes")
+        warnings.append(
+            "betas are stored as floats, so M-values are computed cell by cell: slower than from uint16 codes"
+        )
     key = {
         "spec": spec.model_dump(mode="json", exclude={"cohort", "partition_features"}),
         "quantity": quantity,
@@ -380,7 +393,9 @@ def _quantity(spec: AssociateSpec, assay: Assay) -> str:
     if wanted == assay.quantity or (assay.quantity == names.BETA and wanted == names.M_VALUE):
         return wanted
     possible = f"{names.BETA} or {names.M_VALUE}" if assay.quantity == names.BETA else assay.quantity
-    raise SpecError(f"assay {assay.name!r} holds {assay.quantity}; `quantity: {wanted}` can't be made of it, only {possible}")
+    raise SpecError(
+        f"assay {assay.name!r} holds {assay.quantity}; `quantity: {wanted}` can't be made of it, only {possible}"
+    )
 
 
 def _select(
@@ -414,12 +429,14 @@ def _block_codes(column: str, sheet: pd.DataFrame) -> NDArray[np.int64]:
     missing = sheet[column].isna()
     if missing.any():
         raise DataError(
-            f"`block: {column}` is missing for {int(missing.sum())} samples, the first {sheet.index[missing][0]}; fill it in the "
-            "sample sheet or leave those samples out with `samples`"
+            f"`block: {column}` is missing for {int(missing.sum())} samples, the first {sheet.index[missing][0]}; "
+            "fill it in the sample sheet or leave those samples out with `samples`"
         )
     codes, levels = pd.factorize(sheet[column])
     if len(levels) == len(codes):
-        raise SpecError(f"`block: {column}` differs for each of the {len(codes)} samples, so there are no repeated measures")
+        raise SpecError(
+            f"`block: {column}` differs for each of the {len(codes)} samples, so there are no repeated measures"
+        )
     return np.asarray(codes, dtype=np.int64)
 
 

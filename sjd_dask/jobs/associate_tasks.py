@@ -118,9 +118,7 @@ def correlation_partition(work: LinearWork, partition: Partition) -> pa.Table:
     """Within-block correlation of every feature (REML)."""
     assert work.block_codes is not None
     rho = [
-        correlation.duplicate_correlation(
-            values, work.design.matrix, work.block_codes, method=work.correlation_method
-        )
+        correlation.duplicate_correlation(values, work.design.matrix, work.block_codes, method=work.correlation_method)
         for values in _column_stripes(work.matrix, partition)
     ]
     return pa.table({"correlation": np.concatenate(rho)})

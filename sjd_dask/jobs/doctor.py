@@ -40,7 +40,10 @@ def examine(cluster: str | None = None) -> list[dict[str, Any]]:
         ("codec pipeline", _codec),
         ("cohort on disk", _cohort),
         ("kernel", _kernel),
-        *((f"extra {extra}", lambda name=name, package=package: _optional(name, package)) for name, (package, extra) in _OPTIONAL.items()),
+        *(
+            (f"extra {extra}", lambda name=name, package=package: _optional(name, package))
+            for name, (package, extra) in _OPTIONAL.items()
+        ),
     ]
     if cluster is not None:
         trials.append((f"cluster {cluster}", lambda: _cluster(cluster)))

@@ -1,7 +1,7 @@
 """From a spec to a published result: the order of steps that every job shares.
 
-A job module gives ``prepare(spec, base) -> Job``. The driver claims the run, opens the cluster, checks the plan, lets the job
-compute its parts, and publishes: one catalogue transaction, last.
+A job module gives ``prepare(spec, base) -> Job``. The driver claims the run, opens the cluster, checks the plan, lets
+the job compute its parts, and publishes: one catalogue transaction, last.
 """
 
 from __future__ import annotations
@@ -103,7 +103,9 @@ def prepare(spec: JobSpec, base: Path) -> Job:
     raise SpecError(f"there is no job {spec.job!r}")  # type: ignore[attr-defined]
 
 
-def plan_job(spec_path: Path, overrides: Sequence[str] = (), *, cluster: str = "local", workers: int | None = None) -> Plan:
+def plan_job(
+    spec_path: Path, overrides: Sequence[str] = (), *, cluster: str = "local", workers: int | None = None
+) -> Plan:
     """The plan of a spec, with measured time; nothing is written.
 
     The memory of a worker is this machine's for `local` and the workers' own view otherwise.
@@ -168,7 +170,12 @@ def run_spec(
     ) as session:
         if session.state == "published":
             return Outcome(
-                job.cohort, session.run_id, "unchanged", list(session.published), job.warnings, time.perf_counter() - begin
+                job.cohort,
+                session.run_id,
+                "unchanged",
+                list(session.published),
+                job.warnings,
+                time.perf_counter() - begin,
             )
         with _opened(cluster, workers) as opened:
             plan = job.plan(opened.n_workers, opened.memory_per_worker)

@@ -15,14 +15,23 @@ _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 # Column -> (type, description). The order is names.ASSOCIATION_COLUMNS.
 _ASSOCIATIONS: dict[str, tuple[str, str]] = {
     names.FEATURE_ID: ("string", "Feature."),
-    names.CONTRAST: ("string", "Contrast or coefficient; F is the overall test of all contrasts; a group test names its factor."),
-    "effect": ("double", "Estimate, in units of the tested quantity; group tests: see the job's description; missing for F."),
+    names.CONTRAST: (
+        "string",
+        "Contrast or coefficient; F is the overall test of all contrasts; a group test names its factor.",
+    ),
+    "effect": (
+        "double",
+        "Estimate, in units of the tested quantity; group tests: see the job's description; missing for F.",
+    ),
     "standard_error": ("double", "Standard error of the effect, from the moderated variance where moderated."),
     "statistic": ("double", "t (moderated where asked), F, or the statistic of the group test."),
     "df": ("double", "Degrees of freedom of the statistic (of the denominator for F), prior ones included."),
     "p_value": ("double", "Two-sided p-value (upper tail for F and chi-square)."),
     "q_value": ("double", "Benjamini-Hochberg within the contrast."),
-    "log_odds": ("double", "B: log-odds of differential signal, natural logarithm; missing without moderation and for F."),
+    "log_odds": (
+        "double",
+        "B: log-odds of differential signal, natural logarithm; missing without moderation and for F.",
+    ),
     "mean": ("double", "Mean of the feature over the samples used, in units of the tested quantity."),
     "sigma": ("double", "Residual standard deviation, before moderation."),
     "n_samples": ("int64", "Samples with a value."),
@@ -56,8 +65,11 @@ def schema_text(name: str) -> str:
             "description": "One row per feature and contrast. Floats are written with 17 significant digits in text.",
             "type": "object",
             "properties": {
-                column: {"type": "string" if kind == "string" else "integer" if kind == "int64" else ["number", "null"],
-                         "dtype": kind, "description": text}
+                column: {
+                    "type": "string" if kind == "string" else "integer" if kind == "int64" else ["number", "null"],
+                    "dtype": kind,
+                    "description": text,
+                }
                 for column, (kind, text) in ((c, _ASSOCIATIONS[c]) for c in names.ASSOCIATION_COLUMNS)
             },
             "required": list(names.ASSOCIATION_COLUMNS),

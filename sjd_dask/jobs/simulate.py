@@ -56,7 +56,9 @@ def simulate_cohort(
     simulation = Simulation(n_samples, n_features, seed=seed, n_genes=n_genes, missing_share=missing_share)
     unknown = [assay for assay in assays if assay not in simulation.assays]
     if unknown or not assays:
-        raise SpecError(f"unknown assay {', '.join(unknown) or '(none given)'}; there are: {', '.join(simulation.assays)}")
+        raise SpecError(
+            f"unknown assay {', '.join(unknown) or '(none given)'}; there are: {', '.join(simulation.assays)}"
+        )
     cohort = create_cohort(path)
     truth = Path(cohort.path) / "truth" if "://" not in cohort.path else None
     if truth is not None:
@@ -119,7 +121,11 @@ def _stripes(cohort: Cohort, simulation: Simulation, assay: str, row_start: int,
     for row in range(row_start, row_stop, rows):
         until = min(row + rows, row_stop)
         for feature in range(0, simulation.size(assay), width):
-            yield row, feature, simulation.block(assay, row, until, feature, min(feature + width, simulation.size(assay)))
+            yield (
+                row,
+                feature,
+                simulation.block(assay, row, until, feature, min(feature + width, simulation.size(assay))),
+            )
 
 
 def _encoding(cohort: Cohort, simulation: Simulation, assay: str, row_start: int, row_stop: int) -> Encoding:

@@ -1,4 +1,4 @@
-"""Job specs: YAML read into checked models. Unknown keys are errors, and relative paths are relative to the spec's file."""
+"""Job specs: YAML read into checked models. Unknown keys are errors; relative paths start at the spec's file."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ class AssociateSpec(JobSpec):
     assay: Name | None = Field(None, description="The assay to test; this or `layer`.")
     layer: str | None = Field(None, description="A normalised layer, layers/NAME, in place of assay and quantity.")
     quantity: str | None = Field(
-        None, description="For a beta assay: beta or m_value (M-values are decoded from the stored betas). Default: as stored."
+        None,
+        description="For a beta assay: beta or m_value (decoded from the stored betas). Default: as stored.",
     )
     design: str = Field(description="Formula over sample columns (formulaic), such as `~ disease + age + sex`.")
     contrasts: list[str] | dict[str, dict[str, float]] | None = Field(
         None,
-        description="Coefficient names, or {name: {coefficient: weight}}. Default: every coefficient but the intercept.",
+        description="Coefficient names, or {name: {coefficient: weight}}. Default: all but the intercept.",
     )
     test: Literal["linear", "wilcoxon", "kruskal", "welch"] = Field(
         "linear",
@@ -53,13 +54,13 @@ class AssociateSpec(JobSpec):
     )
     exact: Literal["auto"] | bool = Field(
         "auto",
-        description="test: wilcoxon. auto: exact p-values for groups under 50 without ties (R's rule); false: normal approximation.",
+        description="test: wilcoxon. auto: exact p for groups under 50 without ties (R's rule); false: normal.",
     )
     continuity: bool = Field(True, description="test: wilcoxon. Continuity correction of the normal approximation.")
     correlation_method: Literal["limma", "reml"] = Field(
         "limma",
-        description="With `block`. limma: duplicateCorrelation's estimate, as R gives it. reml: the converged maximum of the restricted "
-        "likelihood, in closed form; much faster with missing values or thousands of blocks.",
+        description="With `block`. limma: duplicateCorrelation's estimate, as R gives it. reml: the converged maximum "
+        "of the restricted likelihood, in closed form; much faster with missing values or thousands of blocks.",
     )
     na_contrasts: Literal["exact", "limma"] = Field(
         "exact",
@@ -70,7 +71,9 @@ class AssociateSpec(JobSpec):
     )
     samples: str | None = Field(None, description="pandas query over the sample columns; the samples to use.")
     partition_features: int | None = Field(
-        None, ge=1, description="Features in a partition; chosen from the layout when absent. Results don't depend on it."
+        None,
+        ge=1,
+        description="Features in a partition; chosen from the layout when absent. Results don't depend on it.",
     )
 
     @model_validator(mode="after")
@@ -170,7 +173,9 @@ def _explain(error: ValidationError, model: type[JobSpec]) -> str:
     known = list(model.model_fields)
     sentences = []
     for finding in error.errors():
-        key = ".".join(str(part) for part in finding["loc"] if not str(part).startswith(("list[", "dict[", "function-")))
+        key = ".".join(
+            str(part) for part in finding["loc"] if not str(part).startswith(("list[", "dict[", "function-"))
+        )
         if finding["type"] == "extra_forbidden":
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean `{near[0]}`?" if near else f"; the known keys are: {', '.join(known)}"
@@ -179,7 +184,8 @@ def _explain(error: ValidationError, model: type[JobSpec]) -> str:
             sentences.append(f"the key `{key}` is required")
         elif finding["type"] == "string_pattern_mismatch":
             sentences.append(
-                f"`{key}` is {finding['input']!r}; a name starts with a letter or digit and holds only letters, digits, '_', '-' and '.'"
+                f"`{key}` is {finding['input']!r}; a name starts with a letter or digit and holds only letters, "
+                "digits, '_', '-' and '.'"
             )
         else:
             message = finding["msg"].removeprefix("Value error, ")

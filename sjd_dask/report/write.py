@@ -57,12 +57,16 @@ def write_report(cohort: Cohort, ref: str, path: str | os.PathLike[str]) -> Path
 
 
 def companions(cohort: Cohort, result: Result) -> list[dict[str, Any]]:
-    """Newest versions of other associations of the same assay that test one of the same contrasts, to compare lambda with."""
+    """Newest versions of other associations of the same assay with a contrast of the same name, to compare lambda."""
     own = result.meta or {}
     lambdas = own.get("lambdas") or {}
     newest: dict[str, Result] = {}
     for other in cohort.results():
-        if other.kind == result.kind and other.name != result.name and (other.meta or {}).get("assay") == own.get("assay"):
+        if (
+            other.kind == result.kind
+            and other.name != result.name
+            and (other.meta or {}).get("assay") == own.get("assay")
+        ):
             known = newest.get(other.name)
             if known is None or other.version > known.version:
                 newest[other.name] = other

@@ -227,7 +227,10 @@ class _Execution:
         from sjd_dask.runtime.task import WorkPlugin
 
         plugin = WorkPlugin(self.token, work)
-        self.watch.workers = set(self._answer(self._list_workers()))
+        try:
+            self.watch.workers = set(self._answer(self._list_workers()))
+        except Exception as error:
+            raise _scheduler_lost("it does not answer") from error
         self.client.subscribe_topic(work.topic, self.watch.put)
         try:
             self._send(plugin)
@@ -333,15 +336,19 @@ class _Execution:
 
     def _fetch(self, futures: list[Future]) -> None:
         try:
-            for future, result in zip(futures, self._answer(self._gather(futures)), strict=True):
-                self._arrived(future, result)
+            results = self._answer(self._gather(futures))
         except (OSError, TimeoutError):
             # The worker died between the end of the task and this call: the scheduler computes it again, and what the
             # next look at these futures brings is handled like any other end.
             self._check_scheduler()
             for future in futures:
-                if future in self.flying:
-                    future.add_done_callback(self.ended.put)
+                future.add_done_callback(self.ended.put)
+            return
+        except Exception as error:
+            self._check_scheduler(error)
+            raise
+        for future, result in zip(futures, results, strict=True):
+            self._arrived(future, result)
 
     def _arrived(self, future: Future, result: Any) -> None:
         from sjd_dask.runtime.task import Refused

@@ -43,7 +43,7 @@ def write_table(files: Files, table: TableLike) -> TableFile:
 def _write(path: Path, table: TableLike) -> int:
     schema = table.schema
     first = table.slice(0, _LOOK) if isinstance(table, pa.Table) else None
-    # A dictionary of mostly distinct values is as long as the column. LZ4 writes doubles twice as fast as zstd, for a tenth more.
+    # A dictionary of mostly distinct values is as long as the column. LZ4 writes doubles twice as fast as zstd.
     repeated = [name for name in schema.names if first is not None and len(first[name].unique()) <= first.num_rows // 2]
     n_rows = 0
     with pq.ParquetWriter(path, schema, compression="lz4", use_dictionary=repeated, write_statistics=False) as writer:

@@ -68,7 +68,9 @@ def cohort(tables: Path, sjd: Sjd) -> Path:
     """A cohort that holds the small matrix."""
     path = tables / "cohort"
     assert sjd("init", path).code == 0
-    done = sjd("ingest", path, "meth", tables / "betas.tsv", "--quantity", "beta", "--samples", tables / "sheet.csv", "-q")
+    done = sjd(
+        "ingest", path, "meth", tables / "betas.tsv", "--quantity", "beta", "--samples", tables / "sheet.csv", "-q"
+    )
     assert done.code == 0, done.err
     return path
 

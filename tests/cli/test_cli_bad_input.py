@@ -63,7 +63,17 @@ def test_truncated_gzip(tmp_path: Path, sjd: Sjd) -> None:
 def test_sheet_without_a_match(tables: Path, sjd: Sjd) -> None:
     (tables / "other.csv").write_text("sample_id,age\nnobody,3\n", encoding="utf-8")
     sjd("init", tables / "c2")
-    done = sjd("ingest", tables / "c2", "meth", tables / "betas.tsv", "--quantity", "beta", "--samples", tables / "other.csv", "-q")
+    done = sjd(
+        "ingest",
+        tables / "c2",
+        "meth",
+        tables / "betas.tsv",
+        "--quantity",
+        "beta",
+        "--samples",
+        tables / "other.csv",
+        "-q",
+    )
     assert done.code == 3
     assert "other.csv" in done.err or "nobody" in done.err
     assert open_cohort(tables / "c2").assays() == []
@@ -74,7 +84,15 @@ def test_one_sample_can_be_stored_but_not_tested(tmp_path: Path, sjd: Sjd) -> No
     (tmp_path / "s.csv").write_text("sample_id,age\nS1,30\n", encoding="utf-8")
     sjd("init", tmp_path / "cohort")
     stored = sjd(
-        "ingest", tmp_path / "cohort", "meth", tmp_path / "m.tsv", "--quantity", "beta", "--samples", tmp_path / "s.csv", "-q"
+        "ingest",
+        tmp_path / "cohort",
+        "meth",
+        tmp_path / "m.tsv",
+        "--quantity",
+        "beta",
+        "--samples",
+        tmp_path / "s.csv",
+        "-q",
     )
     assert stored.code == 0, stored.err
     (tmp_path / "s.yaml").write_text(

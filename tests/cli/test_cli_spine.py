@@ -46,7 +46,7 @@ def test_from_table_to_report(cohort: Path, spec: Path, sjd: Sjd) -> None:
     assert sjd("report", cohort, "associations/ewas", folder / "out.html").code == 0
     page = (folder / "out.html").read_text(encoding="utf-8")
     assert "associations/ewas@1" in page
-    assert "src=\"http" not in page
+    assert 'src="http' not in page
 
     info = json.loads(sjd("info", cohort, "--json").out)
     assert info["assays"]["meth"]["n_samples"] == 24

@@ -13,9 +13,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from spine_scene import SPEC, DaskCluster, Processes, Scene, make_matrices
+from spine_scene import SMALL_LAYOUT, SPEC, DaskCluster, Processes, Scene, make_matrices
 
-from sjd_dask.store.cohort import open_cohort
+from sjd_dask.store.cohort import create_cohort, open_cohort
+from sjd_dask.store.ingest import ingest
 
 
 @dataclass(frozen=True)
@@ -43,17 +44,15 @@ def spine_template(tmp_path_factory: pytest.TempPathFactory, dask_cluster: DaskC
     scene = Scene(folder, Processes(folder))
     make_matrices(folder)
     scene.spec.write_text(SPEC)
-    assert scene.call("init", scene.cohort).code == 0
+    cohort = create_cohort(scene.cohort)
     for name in ("first", "second"):
-        done = scene.call("ingest", scene.cohort, "methylation", folder / f"{name}.npz", "--quantity", "beta",
-                          "--samples", folder / "sheet.csv", "-q")  # fmt: skip
-        assert done.code == 0, done.err
+        ingest(cohort, "methylation", folder / f"{name}.npz", quantity="beta", samples=folder / "sheet.csv")
     shutil.copytree(scene.cohort, folder / "pristine")
     done = scene.start_run("--cluster", dask_cluster.address).end()
     assert done.code == 0, done.err
     assert done.out == "associations/ewas@1\n"
     result_hash = open_cohort(scene.cohort).result("associations/ewas").file().hash
-    assert scene.call("init", folder / "small", "--chunk-features", 512).code == 0
+    create_cohort(folder / "small", layout=SMALL_LAYOUT)
     begin = time.monotonic()
     done = scene.call("ingest", folder / "small", "m", folder / "small.tsv", "--quantity", "beta")
     seconds = time.monotonic() - begin

@@ -23,13 +23,16 @@ from typing import Any
 import numpy as np
 import psutil
 
+from sjd_dask.runtime.detached import status
 from sjd_dask.simulate import Simulation
 from sjd_dask.store.catalogue.staging import list_staging
 from sjd_dask.store.cohort import open_cohort
+from sjd_dask.store.layout import Layout
+from sjd_dask.store.verify import verify
 
 N_SAMPLES, N_FEATURES = 240, 60_000
 # Stripes far narrower than a chunk decode it again and again: a second of work on two processors, without sleeping.
-WIDTH = 400
+WIDTH = 750
 N_PARTITIONS = N_FEATURES // WIDTH
 RESULT = "associations/ewas@1"
 SPEC = f"""\
@@ -42,6 +45,8 @@ contrasts: ["disease[T.patient]", age]
 partition_features: {WIDTH}
 output: ewas
 """
+# Many small files, so that the moment of a signal may fall between any two of them.
+SMALL_LAYOUT = Layout(16, 512)
 THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 # Long enough for a machine with much else to do.
 PATIENCE = 120.0
@@ -296,16 +301,19 @@ class Scene:
 
     # -- checks --------------------------------------------------------------------------------------------------------
 
-    def check_nothing_published(self, state: str = "interrupted") -> None:
-        """No result is visible, and the run says that it can be resumed."""
-        info = self.call("info", self.cohort, "--json").json()
-        assert info["results"] == []
-        (run,) = self.call("runs", self.cohort, "--json").json()["runs"]
-        assert run["state"] == state
-        if state == "interrupted":
-            assert f"sjd resume {self.cohort}" in run["message"]
+    def check_nothing_published(self, state: str = "interrupted", by_command: bool = False) -> None:
+        """No result is visible, and the run says that it can be resumed. `by_command`: as `sjd` says it."""
+        if by_command:
+            results = self.call("info", self.cohort, "--json").json()["results"]
+            (run,) = self.call("runs", self.cohort, "--json").json()["runs"]
+        else:
+            cohort = open_cohort(self.cohort)
+            results = cohort.info()["results"]
+            (run,) = [status(cohort, run.id) for run in cohort.runs()]
+        assert results == []
+        assert (run["state"], run["message"] != "") == (state, True)
 
-    def check_published(self, reused: set[int] | None = None) -> None:
+    def check_published(self, reused: set[int] | None = None, by_command: bool = False) -> None:
         """The one result is the undisturbed one, bit for bit; only what was missing was computed; all hashes agree."""
         cohort = open_cohort(self.cohort)
         (result,) = cohort.results()
@@ -316,8 +324,11 @@ class Scene:
             assert result.meta["run"]["reused"] == len(reused)
             (run,) = cohort.runs()
             assert self.parts(run.attempt) == set(range(N_PARTITIONS)) - reused
-        verified = self.call("verify", self.cohort)
-        assert verified.code == 0, verified.err
+        if by_command:
+            verified = self.call("verify", self.cohort)
+            assert verified.code == 0, verified.err
+        else:
+            verify(cohort)
 
     def staged(self) -> int:
         """Writers that are registered."""

@@ -159,7 +159,7 @@ def test_scheduler_killed_then_resumed(cohort: Cohort, cluster: Cluster, tmp_pat
     check_published(cohort)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_signal_leaves_a_resumable_run_and_exit_code_5(
     cohort: Cohort, cluster: Cluster, number: signal.Signals
 ) -> None:
@@ -183,6 +183,7 @@ def test_signal_leaves_a_resumable_run_and_exit_code_5(
     check_published(cohort)
 
 
+@pytest.mark.slow
 def test_second_sigint_ends_at_once(cohort: Cohort, cluster: Cluster) -> None:
     driver = scene.start_driver(cohort, seconds=20)
     scene.wait_for(lambda: any(Path(cohort.path).glob("runs/*/1/plan.json")), "the plan")

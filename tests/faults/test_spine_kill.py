@@ -59,7 +59,7 @@ def test_worker_of_a_cluster_killed_and_another_joins(scene: Scene, own_cluster:
 
 
 @pytest.mark.parametrize("seed", [0, *TEN])
-def test_scheduler_killed(scene: Scene, own_cluster: DaskCluster, seed: int) -> None:
+def test_scheduler_killed(scene: Scene, own_cluster: DaskCluster, dask_cluster: DaskCluster, seed: int) -> None:
     """The driver ends with exit code 5 and says how to go on; the run goes on wherever there are workers."""
     run = scene.start_run("--cluster", own_cluster.address)
     scene.wait_for_moment(seed, run)
@@ -75,7 +75,7 @@ def test_scheduler_killed(scene: Scene, own_cluster: DaskCluster, seed: int) -> 
     reused = scene.settled_parts()
     assert 0 < len(reused) < N_PARTITIONS
     scene.check_nothing_published()
-    done = scene.resume()
+    done = scene.resume(*(("--cluster", dask_cluster.address) if seed % 2 == 0 else ()))
     assert done.code == 0, done.err
     assert done.out == "associations/ewas@1\n"
     scene.check_published(reused)
@@ -93,12 +93,12 @@ def test_driver_killed(scene: Scene, dask_cluster: DaskCluster, seed: int) -> No
     wait_for(lambda: scene.processes.alive() == [], "the workers of the dead driver to end")
     reused = scene.settled_parts()
     assert reused
-    scene.check_nothing_published()
+    scene.check_nothing_published(by_command=seed == 0)
     again = ("--cluster", dask_cluster.address)
     done = scene.resume(*again) if seed % 4 < 2 else scene.start_run(*again).end()
     assert done.code == 0, done.err
     assert done.out == "associations/ewas@1\n"
-    scene.check_published(reused)
+    scene.check_published(reused, by_command=seed == 0)
 
 
 @pytest.mark.slow

@@ -16,7 +16,9 @@ SCHEMAS = Path(__file__).parents[2] / "schemas"
 def test_written_schemas_are_current(tmp_path: Path) -> None:
     written = {path.name: path.read_text(encoding="utf-8") for path in write_schemas(tmp_path)}
     stored = {path.name: path.read_text(encoding="utf-8") for path in SCHEMAS.glob("*.schema.json")}
-    assert written == stored, "regenerate: python -c 'from pathlib import Path; from sjd_dask.jobs.schemas import write_schemas; write_schemas(Path(\"schemas\"))'"
+    assert written == stored, (
+        "regenerate them with sjd_dask.jobs.schemas.write_schemas(Path('schemas'))"
+    )
 
 
 def test_columns_are_the_contract() -> None:
