@@ -22,7 +22,6 @@ from sjd_dask.kernels.correlation import consensus_correlation
 Test = Literal["linear", "wilcoxon", "kruskal", "welch"]
 Contrasts = Sequence[str] | Mapping[str, Mapping[str, float]]
 
-GENOMIC_INFLATION = "genomic_inflation"
 # Features that a NumPy matrix is worked through at a time, so that memory does not grow with it.
 STRIPE = 16384
 ROWS = 256
@@ -301,7 +300,7 @@ def _linear_shapes(k: int) -> dict[str, tuple[tuple[str, ...], Any]]:
     shapes[names.FEATURE_N_SAMPLES] = (one, np.dtype(np.int64))
     if k > 1:
         shapes |= {name: (one, np.dtype(np.float64)) for name in _OVERALL}
-    return shapes | {GENOMIC_INFLATION: ((names.CONTRASTS,), np.dtype(np.float64))}
+    return shapes | {names.GENOMIC_INFLATION: ((names.CONTRASTS,), np.dtype(np.float64))}
 
 
 def _group_shapes() -> dict[str, tuple[tuple[str, ...], Any]]:
@@ -315,7 +314,7 @@ def _linear_variables(stripes: list[Any], labels: tuple[str, ...], options: dict
     n_features = summary.effect.shape[1]
     found = {name: np.asarray(getattr(summary, attribute)) for name, attribute in wanted.items()}
     found[names.FEATURE_DF] = np.broadcast_to(found[names.FEATURE_DF], (n_features,)).copy()
-    found[GENOMIC_INFLATION] = np.array([summary.lambdas[label] for label in labels])
+    found[names.GENOMIC_INFLATION] = np.array([summary.lambdas[label] for label in labels])
     return found
 
 
@@ -324,5 +323,5 @@ def _group_variables(stripes: list[dict[str, NDArray[Any]]]) -> dict[str, NDArra
     joined["q_value"] = multiplicity.benjamini_hochberg(joined["p_value"])
     found = {name: joined[key][None, :] for name, key in _PER_CONTRAST.items() if key in joined}
     found |= {name: joined[key] for name, key in _PER_FEATURE.items() if key in joined}
-    found[GENOMIC_INFLATION] = np.array([multiplicity.genomic_inflation(p=joined["p_value"])])
+    found[names.GENOMIC_INFLATION] = np.array([multiplicity.genomic_inflation(p=joined["p_value"])])
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ class LinearModel:
     precision: linear.Precision = "double"
     to_m_values: bool = False
     blocks: NDArray[np.int64] | None = None
+    correlation_method: Literal["limma", "reml"] = "limma"
 
     def values(self, block: NDArray[Any]) -> NDArray[Any]:
         """A block as it is tested."""
@@ -43,6 +44,8 @@ class GroupModel:
     codes: NDArray[np.int64]
     n_groups: int
     to_m_values: bool = False
+    exact: Literal["auto"] | bool = "auto"
+    continuity: bool = True
 
     def values(self, block: NDArray[Any]) -> Floats:
         """A block as it is tested."""
@@ -82,14 +85,16 @@ def finish_stream(model: LinearModel, stream: Stream, columns: Columns) -> Featu
     if fit.needs_columns.size:
         own = model.values(columns(fit.needs_columns))
         fit = linear.refit_columns(fit, model.basis, own)
-    return _fits(fit, model.basis, model)
+    return contrast_fits(fit, model.basis, model)
 
 
 def block_correlations(model: LinearModel, values: NDArray[Any]) -> Floats:
     """Within-block correlation of each feature of a stripe of whole columns."""
     assert model.blocks is not None
     tested = np.asarray(model.values(values), dtype=np.float64)
-    return correlation.duplicate_correlation(tested, model.basis.matrix, model.blocks)
+    return correlation.duplicate_correlation(
+        tested, model.basis.matrix, model.blocks, method=model.correlation_method
+    )
 
 
 def fit_blocks(model: LinearModel, values: NDArray[Any], rho: float) -> FeatureFits:
@@ -97,14 +102,14 @@ def fit_blocks(model: LinearModel, values: NDArray[Any], rho: float) -> FeatureF
     assert model.blocks is not None
     tested = np.asarray(model.values(values), dtype=np.float64)
     fit, whitened = gls.gls_fit(tested, model.basis.matrix, model.blocks, rho)
-    return _fits(fit, whitened, model)
+    return contrast_fits(fit, whitened, model)
 
 
 def compare_groups(model: GroupModel, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """Test between groups of a stripe of whole columns: arrays (F,)."""
     tested = model.values(values)
     if model.test == "wilcoxon":
-        found = rank.wilcoxon(tested, model.codes)
+        found = rank.wilcoxon(tested, model.codes, correct=model.continuity, exact=model.exact)
     elif model.test == "kruskal":
         found = rank.kruskal(tested, model.codes, model.n_groups)
     else:
@@ -138,7 +143,8 @@ def join_fits(stripes: list[FeatureFits]) -> FeatureFits:
     )
 
 
-def _fits(fit: linear.LinearFit, design: linear.LinearDesign, model: LinearModel) -> FeatureFits:
+def contrast_fits(fit: linear.LinearFit, design: linear.LinearDesign, model: LinearModel) -> FeatureFits:
+    """The contrasts of a fit, in the coordinates of the design it was made with."""
     tested = linear.contrast_fit(fit, design, model.contrasts, model.na_contrasts)
     return FeatureFits(
         effects=tested.effects,

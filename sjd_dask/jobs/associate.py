@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sjd_dask import names
 from sjd_dask.associate import design as designs
+from sjd_dask.associate import model as models
 from sjd_dask.associate.results import FeatureFits, Summary, association_columns, contrast_labels, summarise
 from sjd_dask.errors import DataError, PlanRefused, SpecError
 from sjd_dask.jobs import associate_tasks as tasks
@@ -185,28 +186,27 @@ class AssociateJob:
 
     def _linear_work(self, rho: float | None) -> tasks.LinearWork:
         assert self.basis is not None
-        return tasks.LinearWork(
-            self.matrix,
+        model = models.LinearModel(
             self.basis,
             self.contrast_matrix,
             self.spec.na_contrasts,
             self.spec.precision,
-            self.block_codes,
-            rho,
-            self.spec.correlation_method,
+            blocks=self.block_codes,
+            correlation_method=self.spec.correlation_method,
         )
+        return tasks.LinearWork(self.matrix, model, rho)
 
     def _fit_task(self, rho: float | None) -> tuple[Any, Any]:
         if self.spec.test != "linear":
             assert self.group_codes is not None
-            return tasks.group_partition, tasks.GroupWork(
-                self.matrix,
+            model = models.GroupModel(
+                self.spec.test,
                 self.group_codes,
                 len(self.group_levels),
-                self.spec.test,
-                self.spec.exact,
-                self.spec.continuity,
+                exact=self.spec.exact,
+                continuity=self.spec.continuity,
             )
+            return tasks.group_partition, tasks.GroupWork(self.matrix, model)
         return (tasks.fit_partition if self.block_codes is None else tasks.fit_block_partition), self._linear_work(rho)
 
     # -- reduce ----------------------------------------------------------------------------------------------------

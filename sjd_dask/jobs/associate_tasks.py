@@ -14,8 +14,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sjd_dask import names
-from sjd_dask.errors import DataError
-from sjd_dask.kernels import correlation, gls, linear, methylation, rank
+from sjd_dask.associate import model as models
+from sjd_dask.associate.results import FeatureFits
+from sjd_dask.kernels import linear, methylation
 from sjd_dask.runtime.plan import Partition
 from sjd_dask.store.layout import Encoding
 from sjd_dask.store.region import RegionReader
@@ -78,92 +79,49 @@ class LinearWork:
     """The common part of linear-model tasks; rows of the design are the samples of the reader, in its order."""
 
     matrix: Matrix
-    design: linear.LinearDesign
-    contrasts: Floats
-    na_contrasts: str
-    precision: str
-    block_codes: NDArray[np.int64] | None = None
+    model: models.LinearModel
     correlation: float | None = None
-    correlation_method: str = "limma"
 
 
 def fit_partition(work: LinearWork, partition: Partition) -> pa.Table:
     """Linear model of every feature of a stripe: row blocks are read and added to running sums one after another."""
     start, stop = partition.feature_start, partition.feature_stop
-    single = work.precision == "single"
-    sums = linear.new_sums(work.design, stop - start, work.precision)  # type: ignore[arg-type]
+    basis, single = work.model.basis, work.model.precision == "single"
+    sums = linear.new_sums(basis, stop - start, work.model.precision)
     for positions, raw, encoding in work.matrix.reader.row_blocks(start, stop, reuse=True):
         block, table, fill = work.matrix.block(raw, encoding, single)
-        linear.accumulate(
-            sums, _rows(work.design.q, positions), block, table, fill, has_intercept=work.design.has_intercept
-        )
-    fit = linear.finish(sums, work.design)
+        linear.accumulate(sums, _rows(basis.q, positions), block, table, fill, has_intercept=basis.has_intercept)
+    fit = linear.finish(sums, basis)
     if fit.needs_columns.size:
-        fit = linear.refit_columns(fit, work.design, _picked_columns(work.matrix, start, fit.needs_columns))
-    return _contrast_table(work, fit, work.design)
+        fit = linear.refit_columns(fit, basis, _picked_columns(work.matrix, start, fit.needs_columns))
+    return _fits_table(models.contrast_fits(fit, basis, work.model))
 
 
 def fit_block_partition(work: LinearWork, partition: Partition) -> pa.Table:
     """Generalised least squares under the common within-block correlation; needs whole columns."""
-    assert work.block_codes is not None
     assert work.correlation is not None
-    tables = []
-    for values in _column_stripes(work.matrix, partition):
-        fit, whitened = gls.gls_fit(values, work.design.matrix, work.block_codes, work.correlation)
-        tables.append(_contrast_table(work, fit, whitened))
-    return pa.concat_tables(tables)
+    stripes = _column_stripes(work.matrix, partition)
+    return pa.concat_tables([_fits_table(models.fit_blocks(work.model, v, work.correlation)) for v in stripes])
 
 
 def correlation_partition(work: LinearWork, partition: Partition) -> pa.Table:
-    """Within-block correlation of every feature (REML)."""
-    assert work.block_codes is not None
-    rho = [
-        correlation.duplicate_correlation(values, work.design.matrix, work.block_codes, method=work.correlation_method)
-        for values in _column_stripes(work.matrix, partition)
-    ]
-    return pa.table({"correlation": np.concatenate(rho)})
+    """Within-block correlation of every feature."""
+    stripes = _column_stripes(work.matrix, partition)
+    return pa.table({"correlation": np.concatenate([models.block_correlations(work.model, v) for v in stripes])})
 
 
 @dataclass(frozen=True)
 class GroupWork:
-    """The common part of tests between groups: codes of the samples of the reader, in its order."""
+    """The common part of tests between groups; codes are of the samples of the reader, in its order."""
 
     matrix: Matrix
-    codes: NDArray[np.int64]
-    n_groups: int
-    test: str
-    exact: str | bool = "auto"
-    continuity: bool = True
+    model: models.GroupModel
 
 
 def group_partition(work: GroupWork, partition: Partition) -> pa.Table:
     """Wilcoxon, Kruskal-Wallis or Welch test of every feature of a stripe."""
-    pieces = [_compare(work, values) for values in _column_stripes(work.matrix, partition)]
-    return pa.concat_tables(pieces)
-
-
-def _compare(work: GroupWork, values: Floats) -> pa.Table:
-    if work.test == "wilcoxon":
-        found = rank.wilcoxon(values, work.codes, correct=work.continuity, exact=work.exact)  # type: ignore[arg-type]
-    elif work.test == "kruskal":
-        found = rank.kruskal(values, work.codes, work.n_groups)
-    else:
-        found = rank.welch(values, work.codes, work.n_groups)
-    known = np.isfinite(values)
-    count = known.sum(axis=0)
-    with np.errstate(invalid="ignore"):
-        mean = np.where(known, values, 0.0).sum(axis=0) / count
-    return pa.table(
-        {
-            "effect": found.effect,
-            "standard_error": found.standard_error,
-            "statistic": found.statistic,
-            "df": found.df_numerator if work.test == "kruskal" else found.df,
-            "p_value": found.p_value,
-            "mean": mean,
-            "n_samples": found.n_samples.astype(np.int64),
-        }
-    )
+    stripes = _column_stripes(work.matrix, partition)
+    return pa.concat_tables([pa.table(models.compare_groups(work.model, values)) for values in stripes])
 
 
 def column_width(n_samples: int) -> int:
@@ -201,19 +159,16 @@ def _rows(q: Floats, positions: NDArray[np.int64]) -> Floats:
     return np.ascontiguousarray(q[positions])
 
 
-def _contrast_table(work: LinearWork, fit: linear.LinearFit, design: linear.LinearDesign) -> pa.Table:
+def _fits_table(fits: FeatureFits) -> pa.Table:
     """What the reduction needs of each feature."""
-    tested = linear.contrast_fit(fit, design, work.contrasts, work.na_contrasts)  # type: ignore[arg-type]
-    if tested.f_rank < 1:
-        raise DataError("the contrasts are all zero")
     columns: dict[str, NDArray[Any]] = {}
-    for k in range(work.contrasts.shape[1]):
-        columns[f"effect_{k}"] = tested.effects[k]
-        columns[f"stdev_{k}"] = tested.stdev_unscaled[k]
-    columns["sigma2"] = fit.sigma2
-    columns["df_residual"] = fit.df_residual
-    columns["mean"] = fit.mean
-    columns["n_samples"] = fit.n_samples
-    if work.contrasts.shape[1] > 1:
-        columns["f_quadratic"] = tested.f_quadratic
+    for k in range(len(fits.effects)):
+        columns[f"effect_{k}"] = fits.effects[k]
+        columns[f"stdev_{k}"] = fits.stdev_unscaled[k]
+    columns["sigma2"] = fits.sigma2
+    columns["df_residual"] = fits.df_residual
+    columns["mean"] = fits.mean
+    columns["n_samples"] = fits.n_samples
+    if len(fits.effects) > 1 and fits.f_quadratic is not None:
+        columns["f_quadratic"] = fits.f_quadratic
     return pa.table(columns)

@@ -6,27 +6,16 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from spine_scene import SMALL_LAYOUT, SPEC, DaskCluster, Processes, Scene, make_matrices
+from spine_scene import SMALL_LAYOUT, SPEC, DaskCluster, Processes, Scene, Template, make_matrices
 
 from sjd_dask.store.cohort import create_cohort, open_cohort
 from sjd_dask.store.ingest import ingest
-
-
-@dataclass(frozen=True)
-class Template:
-    """A cohort to copy, and what undisturbed work on it gives."""
-
-    folder: Path
-    result_hash: str
-    content_hash: str
-    ingest_seconds: float
 
 
 @pytest.fixture(scope="session")
@@ -70,4 +59,13 @@ def scene(spine_template: Template, tmp_path: Path) -> Iterator[Scene]:
     made.spec.write_text(SPEC)
     yield made
     left = made.processes.close()
+    assert left == [], f"left running, now killed: {left}"
+
+
+@pytest.fixture
+def spine_processes(tmp_path: Path) -> Iterator[Processes]:
+    """Processes of a test without a run; none may be left."""
+    made = Processes(tmp_path)
+    yield made
+    left = made.close()
     assert left == [], f"left running, now killed: {left}"

@@ -228,6 +228,16 @@ def make_matrices(folder: Path) -> None:
             stream.write(f"{name}\t" + "\t".join(f"{value:.5f}" for value in row) + "\n")
 
 
+@dataclass(frozen=True)
+class Template:
+    """A cohort to copy, and what undisturbed work on it gives."""
+
+    folder: Path
+    result_hash: str
+    content_hash: str
+    ingest_seconds: float
+
+
 @dataclass
 class Scene:
     """A folder with a cohort, a spec beside it, and the processes that work on it."""

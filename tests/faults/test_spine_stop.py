@@ -1,0 +1,91 @@
+"""Runs that are stopped, and commands beside a living run."""
+
+from __future__ import annotations
+
+import signal
+
+from spine_scene import N_PARTITIONS, DaskCluster, Running, Scene, wait_for
+
+from sjd_dask.store.cohort import open_cohort
+
+
+def check_stopped(scene: Scene, run: Running, reason: str, state: str = "interrupted") -> None:
+    done = run.end()
+    assert done.code == 5, done.err
+    assert done.out == ""
+    assert reason in done.err
+    assert f"resume with: sjd resume {scene.cohort} {scene.run_id()}" in done.err
+    assert "Traceback" not in done.err
+    scene.check_nothing_published(state)
+
+
+def test_ctrl_c_then_sigterm_then_cancel_then_the_result(scene: Scene, dask_cluster: DaskCluster) -> None:
+    """Each leaves a run that goes on from there: exit code 5 three times, then the undisturbed result."""
+    where = ("--cluster", dask_cluster.address)
+    run = scene.start_run()
+    scene.wait_for_parts(2, run)
+    run.signal_group(signal.SIGINT)
+    check_stopped(scene, run, "SIGINT received")
+    first = scene.settled_parts()
+    run = scene.processes.sjd("resume", scene.cohort, scene.run_id(), *where)
+    scene.wait_for_parts(len(first) + 2, run)
+    run.signal(signal.SIGTERM)
+    check_stopped(scene, run, "SIGTERM received")
+    second = scene.settled_parts()
+    assert first < second < set(range(N_PARTITIONS))
+    run = scene.processes.sjd("resume", scene.cohort, scene.run_id(), *where)
+    wait_for(lambda: open_cohort(scene.cohort).runs()[0].attempt == 3, "the third attempt")
+    asked = scene.call("cancel", scene.cohort, scene.run_id())
+    assert asked.code == 0, asked.err
+    check_stopped(scene, run, "cancelled on request", "cancelled")
+    third = scene.settled_parts()
+    done = scene.resume(*where)
+    assert done.code == 0, done.err
+    scene.check_published(reused=third)
+
+
+def test_compact_and_gc_under_a_run(scene: Scene, dask_cluster: DaskCluster) -> None:
+    """The segments a run reads are retired and still kept for it; once it has ended they go."""
+    run = scene.start_run("--cluster", dask_cluster.address)
+    scene.wait_for_parts(2, run)
+    # The driver stands still, as a slow one would; its workers finish what they have.
+    run.signal(signal.SIGSTOP)
+    try:
+        compacted = scene.call("compact", scene.cohort, "--json")
+        collected = scene.call("gc", scene.cohort, "--grace", 0, "--json")
+        before = scene.settled_parts()
+    finally:
+        run.signal(signal.SIGCONT)
+    assert compacted.json()["assays"][0]["n_after"] == 1, compacted.err
+    assert [item for item in collected.json()["removed"] if item["kind"] != "features"] == []
+    assert len(collected.json()["kept"]) == 2
+    assert len(before) < N_PARTITIONS
+    done = run.end()
+    assert done.code == 0, done.err
+    scene.check_published(reused=set())
+    collected = scene.call("gc", scene.cohort, "--grace", 0, "--json").json()
+    assert [item["kind"] for item in collected["removed"]].count("segment") == 2
+    scene.check_published()
+    # Nothing that the result depends on has changed: the same run is not computed again.
+    again = scene.start_run("--cluster", dask_cluster.address, "--json").end()
+    assert again.code == 0 and again.json()["state"] == "unchanged", again.err
+
+
+def test_resume_and_run_beside_a_living_driver_have_exit_code_6(scene: Scene, dask_cluster: DaskCluster) -> None:
+    """They name the process that has the run; it finishes undisturbed."""
+    where = ("--cluster", dask_cluster.address)
+    run = scene.start_run(*where)
+    scene.wait_for_parts(2, run)
+    run.signal(signal.SIGSTOP)
+    try:
+        others = [scene.resume(*where), scene.start_run(*where).end()]
+    finally:
+        run.signal(signal.SIGCONT)
+    for other in others:
+        assert other.code == 6, other.err
+        assert f"process {run.pid}" in other.err and "nothing was started" in other.err
+        assert other.out == ""
+    done = run.end()
+    assert done.code == 0, done.err
+    assert open_cohort(scene.cohort).runs()[0].attempt == 1
+    scene.check_published(reused=set())
