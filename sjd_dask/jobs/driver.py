@@ -152,7 +152,7 @@ def run_spec(
     SpecError, DataError, PlanRefused, Interrupted, Busy
         With the exit codes 2 to 6 of the contract.
     """
-    from sjd_dask.runtime.events import progress
+    from sjd_dask.runtime.events import Message, progress
     from sjd_dask.runtime.runs import open_run
 
     begin = time.perf_counter()
@@ -178,6 +178,8 @@ def run_spec(
                 time.perf_counter() - begin,
             )
         with _opened(cluster, workers) as opened:
+            for warning in opened.warnings:
+                session.tell(Message(warning, "warning"))
             plan = job.plan(opened.n_workers, opened.memory_per_worker)
             plan.check()
             session.save_plan(plan)

@@ -290,7 +290,7 @@ class RunSession:
         with self._status_lock:
             if state == "running" and self._over.is_set():
                 return
-            self.cohort.files.write_bytes(f"{self.folder}/status.json", _json(status))
+            self.cohort.files.write_bytes(f"{self.folder}/status.json", _json(status), durable=False)
 
     def _finish(self, state: str, message: str) -> None:
         self._ended = True

@@ -150,29 +150,32 @@ class Files:
         with self._remote_errors(path):
             return bytes(self._store().get(_clean(path)).bytes())
 
-    def write_bytes(self, path: str, content: bytes) -> None:
-        """Write a file so that its name holds all of the content or does not exist."""
+    def write_bytes(self, path: str, content: bytes, *, durable: bool = True) -> None:
+        """Write a file so that its name holds all of the content or does not exist.
+
+        Without `durable` a power failure may leave a torn file: only for what carries a hash and can be made again.
+        """
         with writing(self.where(path), "nothing was written under that name"):
             if self.root is None:
                 self._put(path, content)
                 return
-            with self.new_local_file(path) as temporary, temporary.open("wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
+            with self.new_local_file(path, durable=durable) as temporary:
+                temporary.write_bytes(content)
 
     @contextmanager
-    def new_local_file(self, path: str) -> Iterator[Path]:
+    def new_local_file(self, path: str, *, durable: bool = True) -> Iterator[Path]:
         """A temporary local path that takes the file's name when the block ends well, and vanishes when it doesn't."""
         target = self.local_path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
         try:
             yield temporary
-            with temporary.open("rb") as stream:
-                os.fsync(stream.fileno())
+            if durable:
+                with temporary.open("rb") as stream:
+                    os.fsync(stream.fileno())
             temporary.replace(target)
-            fsync_folder(target.parent)
+            if durable:
+                fsync_folder(target.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise

@@ -1,0 +1,55 @@
+"""Specs: what is read, what is refused, and how overrides reach in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sjd_dask.errors import SpecError
+from sjd_dask.jobs.spec import AssociateSpec, parse_spec, read_spec, resolve_path
+
+ROOT = Path(__file__).parents[2]
+BASE = {"job": "associate", "cohort": ".", "assay": "a", "design": "~ x", "output": "o"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_ready_to_run_specs_are_valid(path: Path) -> None:
+    spec, base = read_spec(path)
+    assert base == path.parent
+    assert spec.output
+
+
+def test_overrides_are_yaml_and_reach_nested_keys(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text("job: associate\ncohort: c\nassay: a\ndesign: '~ x'\noutput: o\n", encoding="utf-8")
+    spec, _ = read_spec(file, ["trend=true", "contrasts.A.x=2", "output=p"])
+    assert isinstance(spec, AssociateSpec)
+    assert (spec.trend, spec.contrasts, spec.output) == (True, {"A": {"x": 2.0}}, "p")
+    with pytest.raises(SpecError, match="key=value"):
+        read_spec(file, ["trend"])
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"layer": "layers/x"}, "exactly one"),
+        ({"robust": True, "moderation": "none"}, "moderation"),
+        ({"test": "kruskal", "block": "p"}, "block"),
+        ({"exact": False}, "wilcoxon"),
+        ({"block_correlation": 0.2}, "block"),
+        ({"block_correlation": 1.2, "block": "p"}, "block_correlation"),
+        ({"precision": "half"}, "precision"),
+        ({"contrasts": {"a": {"b": "x"}}}, "contrasts"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
+)
+def test_contradictions_are_named(change: dict[str, object], word: str) -> None:
+    with pytest.raises(SpecError, match=word):
+        parse_spec({**BASE, **change}, "s.yaml")
+
+
+def test_relative_paths_start_at_the_spec(tmp_path: Path) -> None:
+    assert resolve_path("cohort", tmp_path) == str(tmp_path / "cohort")
+    assert resolve_path("/abs", tmp_path) == "/abs"
+    assert resolve_path("s3://bucket/x", tmp_path) == "s3://bucket/x"
