@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ import psutil
 
 from sjd_dask.runtime.detached import status
 from sjd_dask.simulate import Simulation
-from sjd_dask.store.catalogue.staging import list_staging
 from sjd_dask.store.cohort import open_cohort
 from sjd_dask.store.layout import Layout
 from sjd_dask.store.verify import verify
@@ -116,6 +115,17 @@ class Running:
     def end(self, timeout: float = PATIENCE) -> Ended:
         code = self.process.wait(timeout)
         return Ended(code, (self.folder / "out").read_text(), (self.folder / "err").read_text())
+
+
+@contextlib.contextmanager
+def standing_still(running: Running) -> Iterator[None]:
+    """Hold a process in the middle of its work, as a slow machine would, so that others certainly meet it alive."""
+    assert running.is_running
+    running.signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        running.signal(signal.SIGCONT)
 
 
 class Processes:
@@ -245,7 +255,6 @@ class Scene:
     folder: Path
     processes: Processes
     truth: str = ""
-    notes: list[str] = field(default_factory=list)
 
     @property
     def cohort(self) -> Path:
@@ -339,10 +348,6 @@ class Scene:
             assert verified.code == 0, verified.err
         else:
             verify(cohort)
-
-    def staged(self) -> int:
-        """Writers that are registered."""
-        return len(list_staging(open_cohort(self.cohort).catalogue))
 
 
 @contextlib.contextmanager

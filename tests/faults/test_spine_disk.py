@@ -83,7 +83,9 @@ def test_read_only_disk_under_a_run(scene_on_disk: Scene, dask_cluster: DaskClus
 
 
 @pytest.mark.parametrize("leave", [1 << 20, pytest.param(0, marks=pytest.mark.slow)])
-def test_full_disk_under_an_ingest(spine_template: Template, spine_processes: Processes, disk: Path, leave: int) -> None:
+def test_full_disk_under_an_ingest(
+    spine_template: Template, spine_processes: Processes, disk: Path, leave: int
+) -> None:
     """The whole cohort lies there, its catalogue too."""
     cohort = create_cohort(disk / "small", layout=SMALL_LAYOUT)
     ballast = fill(disk, leave)

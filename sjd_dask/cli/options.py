@@ -1,0 +1,69 @@
+"""Options, logging and output that the commands share."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+# Options that several commands share, defined once.
+CohortArgument = Annotated[str, typer.Argument(metavar="COHORT", help="Folder or URL that holds cohort.toml.")]
+SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC", help="Job spec, YAML.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run id, as `sjd runs` lists it.")]
+ResultArgument = Annotated[str, typer.Argument(metavar="RESULT", help="kind/name[@version]")]
+SetOption = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec; repeatable.")
+]
+ClusterOption = Annotated[
+    str, typer.Option("--cluster", metavar="C", help="local, tcp://..., tls://..., or a YAML file.")
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Workers of a local cluster; default: the CPUs.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Warnings and errors only.")]
+VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Say more, and show where an error arose.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")]
+
+
+def emit(as_json: bool, payload: dict[str, Any], lines: str) -> None:
+    """A result on stdout: one JSON object, or text for people."""
+    if as_json:
+        print(json.dumps(payload, ensure_ascii=False, default=str))
+    elif lines:
+        print(lines)
+
+
+def warn(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        print(f"sjd: warning: {warning}", file=sys.stderr)
+
+
+def set_logging(quiet: bool, verbose: bool) -> None:
+    # Read when distributed is first imported, here and in the workers: its own log is for those who ask.
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "info" if verbose else "warning")
+    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+    logging.basicConfig(
+        level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
+    )
+    logging.getLogger("sjd_dask").setLevel(level)
+
+
+def stage_lines() -> Callable[[str, int, int | None], None]:
+    """Progress of a streamed stage as plain lines on stderr, at most one a second and one at each stage's end."""
+    last: dict[str, float] = {}
+
+    def show(stage: str, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        if done == total or now - last.get(stage, 0.0) >= 1.0:
+            last[stage] = now
+            print(f"{stage}: {done}{f' of {total}' if total else ''}", file=sys.stderr)
+
+    return show
