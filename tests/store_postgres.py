@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pwd
 import shutil
@@ -11,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -23,13 +25,21 @@ def _program(name: str) -> str | None:
     return str(installed[-1]) if installed else None
 
 
+def _missing(reason: str) -> NoReturn:
+    """Skip with the reason; fail where the surroundings promise a server."""
+    if os.environ.get("SJD_REQUIRE_POSTGRES"):
+        pytest.fail(f"SJD_REQUIRE_POSTGRES is set, and {reason}")
+    pytest.skip(reason)
+
+
 @contextmanager
 def postgres_server() -> Iterator[str]:
     """The URL of a fresh server (database ``postgres``), or a skip with the reason."""
     initdb, pg_ctl = _program("initdb"), _program("pg_ctl")
     if initdb is None or pg_ctl is None:
-        pytest.skip("no PostgreSQL server here: initdb and pg_ctl are neither on PATH nor under /usr/lib/postgresql")
-    pytest.importorskip("psycopg")
+        _missing("no PostgreSQL server here: initdb and pg_ctl are neither on PATH nor under /usr/lib/postgresql")
+    if importlib.util.find_spec("psycopg") is None:
+        _missing("psycopg is not installed: pip install 'sjd-dask[postgres]'")
     identity: dict[str, object] = {}
     user = pwd.getpwuid(os.getuid()).pw_name
     folder = Path(tempfile.mkdtemp(prefix="sjd-pg-"))
@@ -38,7 +48,7 @@ def postgres_server() -> Iterator[str]:
         try:
             account = pwd.getpwnam("postgres")
         except KeyError:
-            pytest.skip("PostgreSQL refuses to run as root, and there is no user 'postgres' to run it as")
+            _missing("PostgreSQL refuses to run as root, and there is no user 'postgres' to run it as")
         os.chown(folder, account.pw_uid, account.pw_gid)
         identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
         user = "postgres"

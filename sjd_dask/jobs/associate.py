@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -16,6 +15,7 @@ from sjd_dask.associate import design as designs
 from sjd_dask.associate import model as models
 from sjd_dask.associate.results import FeatureFits, Summary, association_columns, contrast_labels, summarise
 from sjd_dask.errors import DataError, PlanRefused, SpecError
+from sjd_dask.jobs import associate_inputs as inputs
 from sjd_dask.jobs import associate_tasks as tasks
 from sjd_dask.jobs.spec import AssociateSpec, JobSpec, resolve_path
 from sjd_dask.kernels import correlation, linear, multiplicity
@@ -326,9 +326,9 @@ def prepare(spec: JobSpec, base: Path) -> AssociateJob:
     if spec.assay is None:
         raise SpecError("`layer` needs a normalised layer, and this version makes none: name an `assay`")
     assay = cohort.assay(spec.assay)
-    quantity = _quantity(spec, assay)
+    quantity = inputs.tested_quantity(spec, assay)
     warnings: list[str] = []
-    chosen, facts = _select(spec, cohort, assay, warnings)
+    chosen, facts = inputs.select_samples(spec, cohort, assay, warnings)
     design = designs.build_design(spec.design, chosen)
     warnings.extend(design.warnings)
     for reason, count in design.dropped.items():
@@ -342,7 +342,7 @@ def prepare(spec: JobSpec, base: Path) -> AssociateJob:
         designs.check_design(design)
         basis = linear.linear_design(design.matrix)
         if spec.block is not None:
-            blocks = _block_codes(spec.block, sheet)
+            blocks = inputs.block_codes(spec.block, sheet)
     else:
         factor, codes, levels = designs.single_factor(design, sheet)
         if spec.test == "wilcoxon" and len(levels) != 2:
@@ -386,58 +386,6 @@ def prepare(spec: JobSpec, base: Path) -> AssociateJob:
         snapshot=assay.snapshot,
         warnings=warnings,
     )
-
-
-def _quantity(spec: AssociateSpec, assay: Assay) -> str:
-    wanted = spec.quantity or assay.quantity
-    if wanted == assay.quantity or (assay.quantity == names.BETA and wanted == names.M_VALUE):
-        return wanted
-    possible = f"{names.BETA} or {names.M_VALUE}" if assay.quantity == names.BETA else assay.quantity
-    raise SpecError(
-        f"assay {assay.name!r} holds {assay.quantity}; `quantity: {wanted}` can't be made of it, only {possible}"
-    )
-
-
-def _select(
-    spec: AssociateSpec, cohort: Cohort, assay: Assay, warnings: list[str]
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Sample columns of the assay's samples that the query keeps, in the order they are stored."""
-    stored = pd.Index(assay.sample_ids(), name=names.SAMPLE_ID)
-    sheet = cohort.samples()
-    known = stored[stored.isin(sheet.index)]
-    dropped = []
-    if len(known) < len(stored):
-        dropped.append({"reason": "no sample sheet", "count": len(stored) - len(known)})
-    if not len(known):
-        raise DataError(
-            f"none of the {len(stored):,} samples of assay {assay.name!r} has sample columns; add them with "
-            f"`sjd samples {cohort.path} SHEET`"
-        )
-    frame = sheet.loc[known].infer_objects()
-    if spec.samples is not None:
-        kept = designs.query_samples(frame, spec.samples)
-        dropped.append({"reason": f"not selected by `{spec.samples}`", "count": len(frame) - len(kept)})
-        if kept.empty:
-            raise SpecError(f"`samples: {spec.samples}` selects none of the {len(frame):,} samples")
-        frame = kept
-    return frame, {"available": len(stored), "filter": spec.samples, "dropped": dropped}
-
-
-def _block_codes(column: str, sheet: pd.DataFrame) -> NDArray[np.int64]:
-    if column not in sheet.columns:
-        raise SpecError(f"`block: {column}` is not a sample column; there are: {', '.join(map(str, sheet.columns))}")
-    missing = sheet[column].isna()
-    if missing.any():
-        raise DataError(
-            f"`block: {column}` is missing for {int(missing.sum())} samples, the first {sheet.index[missing][0]}; "
-            "fill it in the sample sheet or leave those samples out with `samples`"
-        )
-    codes, levels = pd.factorize(sheet[column])
-    if len(levels) == len(codes):
-        raise SpecError(
-            f"`block: {column}` differs for each of the {len(codes)} samples, so there are no repeated measures"
-        )
-    return np.asarray(codes, dtype=np.int64)
 
 
 def _gather(parts: Any, n_features: int) -> dict[str, NDArray[Any]]:

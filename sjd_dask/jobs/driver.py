@@ -195,6 +195,8 @@ def run_spec(
                 "peak_rss": max((report.peak_rss for report in runner.reports), default=0),
                 **_versions(),
             }
+            # A signal that came after the last partition counts too.
+            session.check()
             result = job.cohort.publish_result(
                 job.kind, spec.output, tables, meta, run_id=session.run_id, epoch=session.epoch
             )

@@ -150,10 +150,13 @@ class Cohort:
 
     def abandon(self, staging_id: str) -> None:
         """Give up a segment: its bytes and its record are removed."""
-        record = staging.drop_staging(self.catalogue, staging_id)
-        if record is not None:
-            for segment_id in record.segment_ids:
-                remove_segment(self.files, record.assay, segment_id)
+        # The bytes first: on a full disk the catalogue can't be changed before they are gone, and nobody but the caller
+        # could publish them.
+        for record in staging.list_staging(self.catalogue):
+            if record.id == staging_id:
+                for segment_id in record.segment_ids:
+                    remove_segment(self.files, record.assay, segment_id)
+        staging.drop_staging(self.catalogue, staging_id)
 
     def publish_segment(
         self,

@@ -175,6 +175,13 @@ def _tables(cohort: Cohort, report: GcReport, before: float) -> None:
             for text in connection.execute(sa.select(t.results.c.files)).scalars()
             for file in json.loads(text).values()
         }
+        running = connection.execute(sa.select(t.runs).where(t.runs.c.state == "running")).mappings()
+        live = [run for run in map(run_of, running) if run.is_live()]
+    if live:
+        # A run writes its tables before the transaction that shows them, so an unknown one may be about to be used.
+        waiting = [entry for entry in entries if f"tables/{entry.name}" not in used]
+        report.kept += [f"tables/{entry.name}: run {live[0].id} may be publishing it" for entry in waiting]
+        return
     for entry in entries:
         _remove_file(cohort, report, "table", f"tables/{entry.name}", entry.size, entry.modified, before, used)
 

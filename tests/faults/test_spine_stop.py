@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import signal
+import time
 
-from spine_scene import N_PARTITIONS, DaskCluster, Running, Scene, standing_still
+import pyarrow as pa
+import pytest
+from spine_scene import N_PARTITIONS, RESULT, DaskCluster, Running, Scene, standing_still
 
+from sjd_dask.errors import Busy
+from sjd_dask.runtime.runs import open_run
+from sjd_dask.store.catalogue.runs import claim_run
 from sjd_dask.store.cohort import open_cohort
+from sjd_dask.store.compact import compact
+from sjd_dask.store.gc import gc
+from sjd_dask.store.tables import write_table
 
 
 def check_stopped(scene: Scene, run: Running, reason: str, state: str = "interrupted") -> None:
@@ -82,3 +91,56 @@ def test_resume_and_run_beside_a_living_driver_have_exit_code_6(scene: Scene, da
     assert done.code == 0, done.err
     assert open_cohort(scene.cohort).runs()[0].attempt == 1
     scene.check_published(reused=set())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pause", [0.0, 0.05, 0.2, 0.5])
+def test_sigterm_after_the_last_partition(scene: Scene, dask_cluster: DaskCluster, pause: float) -> None:
+    """All is published, or nothing and the run goes on from its parts."""
+    where = ("--cluster", dask_cluster.address)
+    run = scene.start_run(*where)
+    scene.wait_for_parts(N_PARTITIONS, run)
+    time.sleep(pause)
+    run.signal(signal.SIGTERM)
+    code = run.process.wait(60)
+    if code == 5:
+        check_stopped(scene, run, "SIGTERM received")
+        done = scene.resume(*where)
+        assert done.code == 0, done.err
+        scene.check_published(reused=set(range(N_PARTITIONS)))
+    else:
+        # Between the end of its work and the end of the process a signal has its usual effect.
+        assert code in (0, -signal.SIGTERM)
+        scene.check_published(reused=set())
+
+
+def test_gc_keeps_a_table_that_a_run_is_about_to_publish(scene: Scene) -> None:
+    """Also with no grace at all."""
+    cohort = open_cohort(scene.cohort)
+    table = pa.table({"feature_id": ["cg1"]})
+    left = write_table(cohort.files, table)
+    with open_run(cohort, "f" * 32, {}, "associate", "ewas") as session:
+        written = write_table(cohort.files, table)
+        report = gc(cohort, grace_hours=0)
+        assert [item.kind for item in report.items] == []
+        assert sum("may be publishing it" in line for line in report.kept) == 2
+        (result,) = cohort.publish_results(
+            [("associations", "ewas", {"table": table}, {})], session.run_id, session.epoch
+        )
+        session.finish([result.ref])
+    assert result.ref == RESULT
+    removed = {item.path for item in gc(cohort, grace_hours=0).items}
+    assert {left.path, written.path} <= removed and result.file().path not in removed
+    assert cohort.result(RESULT).table().equals(table)
+
+
+def test_a_run_is_not_begun_on_data_that_gc_removed_after_it_was_planned(scene: Scene) -> None:
+    """The claim sees it; from the claim on, gc waits for the run."""
+    cohort = open_cohort(scene.cohort)
+    planned_at = cohort.snapshot()
+    compact(cohort)
+    gc(cohort, grace_hours=0)
+    with pytest.raises(Busy, match=r"merged and removed a moment ago.*Run the same command again"):
+        claim_run(cohort.catalogue, "f" * 32, job="associate", output="ewas", spec={}, snapshot=planned_at)
+    assert cohort.runs() == []
+    claim_run(cohort.catalogue, "f" * 32, job="associate", output="ewas", spec={}, snapshot=cohort.snapshot())

@@ -114,13 +114,14 @@ def claim_run(
     Raises
     ------
     Busy
-        A living driver holds it.
+        A living driver holds it, or data of the view was removed by `gc` before the claim.
     """
     holder = owner or Owner.current()
     now = time.time()
     with catalogue.write() as connection:
         at = current_snapshot(connection) if snapshot is None else snapshot
         found = _one(connection, t.runs.c.fingerprint == fingerprint)
+        _check_view(connection, at)
         if found is None:
             run_id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime(now)) + secrets.token_hex(4)
             connection.execute(
@@ -171,6 +172,16 @@ def claim_run(
         run = _one(connection, t.runs.c.id == found.id)
         assert run is not None
         return Claim("resume", run)
+
+
+def _check_view(connection: sa.Connection, snapshot: int) -> None:
+    # From the claim on, gc keeps what this view needs; here it is made sure that it did not come just before.
+    gone = sa.select(t.segments.c.id).where(t.segments.c.state == "removed", t.segments.c.retired_in > snapshot)
+    if connection.execute(gone.limit(1)).scalar() is not None:
+        raise Busy(
+            f"data of snapshot {snapshot}, which this run would read, was merged and removed a moment ago; nothing was "
+            f"started. Run the same command again."
+        )
 
 
 def _has_live_results(connection: sa.Connection, run_id: str) -> bool:
