@@ -73,7 +73,7 @@ class AssociateJob:
         reader = self.matrix.reader
         n, width = reader.n_samples, self._width()
         notes = []
-        partitions = feature_partitions(reader.n_features, width)
+        partitions = _stripes(reader.n_features, width, reader.chunk_features)
         itemsize = reader.dtype.itemsize
         if self.by_columns:
             decodes = -(-min(reader.chunk_features, reader.n_features) // width)
@@ -386,6 +386,17 @@ def prepare(spec: JobSpec, base: Path) -> AssociateJob:
         snapshot=assay.snapshot,
         warnings=warnings,
     )
+
+
+def _stripes(n_features: int, width: int, chunk: int) -> list[Partition]:
+    """Stripes whose borders are those of chunks; narrower ones are parts of one chunk each, so none reads two."""
+    if width >= chunk:
+        return feature_partitions(n_features, width, multiple_of=chunk)
+    found: list[Partition] = []
+    for start in range(0, n_features, chunk):
+        for part in feature_partitions(min(chunk, n_features - start), width):
+            found.append(Partition(len(found), start + part.feature_start, start + part.feature_stop))
+    return found
 
 
 def _gather(parts: Any, n_features: int) -> dict[str, NDArray[Any]]:

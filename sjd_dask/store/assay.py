@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -155,20 +156,20 @@ class Assay:
             raise DataError(f"a sample was asked for twice: {Counter(ids).most_common(1)[0][0]!r}")
         if not ids:
             raise DataError(f"no samples of assay {self.name!r} were asked for")
-        by_segment: dict[str, list[tuple[int, int, int]]] = {}
+        chosen: list[tuple[int, int]] = []
         digest = blake2b(f"{self.quantity}\n{self.feature_hash}\n".encode(), digest_size=16)
         for position, one in enumerate(ids):
             number = place[one]
-            row = self._rows[number]
-            by_segment.setdefault(row.segment_id, []).append((row.row_index, position, number))
-            digest.update(f"{len(one)}:{one}={row.row_hash}\n".encode())
-        # Order of publication, which compaction keeps.
-        order = sorted(by_segment, key=lambda segment: min(number for _, _, number in by_segment[segment]))
+            chosen.append((number, position))
+            digest.update(f"{len(one)}:{one}={self._rows[number].row_hash}\n".encode())
+        # In order of publication, which compaction keeps: a segment merged from others that were published before and
+        # after a third one comes in two pieces, so that sums are taken in the order they always were.
         pieces = []
-        for segment_id in order:
+        runs = groupby(sorted(chosen), key=lambda pair: self._rows[pair[0]].segment_id)
+        for segment_id, run in runs:
             info = self.segments[segment_id]
-            triples = np.array(sorted(by_segment[segment_id]), dtype=np.int64)
-            rows, positions = np.ascontiguousarray(triples[:, 0]), np.ascontiguousarray(triples[:, 1])
+            pairs = np.array(sorted((self._rows[i].row_index, position) for i, position in run), dtype=np.int64)
+            rows, positions = np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
             pieces.append(Piece(segment_id, info.encoding, info.chunks, info.manifest_hash, rows, positions))
         return RegionReader(self.files, self.name, self.quantity, ids, self.n_features, pieces, digest.hexdigest())
 

@@ -23,7 +23,7 @@ Block = tuple[NDArray[np.int64], NDArray[Any], Encoding]
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """The chosen rows of one segment, in the segment's order."""
+    """Chosen rows of one segment that were published one after another, in the segment's order."""
 
     segment_id: str
     encoding: Encoding
@@ -80,7 +80,7 @@ class RegionReader:
     @property
     def n_segments(self) -> int:
         """How many segments they lie in."""
-        return len(self.pieces)
+        return len({piece.segment_id for piece in self.pieces})
 
     @property
     def dtype(self) -> np.dtype[Any]:

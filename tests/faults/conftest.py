@@ -40,7 +40,7 @@ def spine_template(tmp_path_factory: pytest.TempPathFactory, dask_cluster: DaskC
     done = scene.start_run("--cluster", dask_cluster.address).end()
     assert done.code == 0, done.err
     assert done.out == "associations/ewas@1\n"
-    result_hash = open_cohort(scene.cohort).result("associations/ewas").file().hash
+    result = open_cohort(scene.cohort).result("associations/ewas")
     create_cohort(folder / "small", layout=SMALL_LAYOUT)
     begin = time.monotonic()
     done = scene.call("ingest", folder / "small", "m", folder / "small.tsv", "--quantity", "beta")
@@ -48,14 +48,14 @@ def spine_template(tmp_path_factory: pytest.TempPathFactory, dask_cluster: DaskC
     assert done.code == 0, done.err
     content = open_cohort(folder / "small").assay("m").reader().content_hash()
     assert scene.processes.close() == []
-    return Template(folder, result_hash, content, seconds)
+    return Template(folder, result.file().hash, result.meta["run"]["tasks"], content, seconds)
 
 
 @pytest.fixture
 def scene(spine_template: Template, tmp_path: Path) -> Iterator[Scene]:
     """A fresh copy of the cohort; afterwards nothing that the test started may be left running."""
     shutil.copytree(spine_template.folder / "pristine", tmp_path / "cohort")
-    made = Scene(tmp_path, Processes(tmp_path), spine_template.result_hash)
+    made = Scene(tmp_path, Processes(tmp_path), spine_template.result_hash, spine_template.n_partitions)
     made.spec.write_text(SPEC)
     yield made
     left = made.processes.close()

@@ -32,7 +32,6 @@ from sjd_dask.store.verify import verify
 N_SAMPLES, N_FEATURES = 240, 60_000
 # Stripes far narrower than a chunk decode it again and again: a second of work on two processors, without sleeping.
 WIDTH = 750
-N_PARTITIONS = N_FEATURES // WIDTH
 RESULT = "associations/ewas@1"
 SPEC = f"""\
 job: associate
@@ -244,6 +243,7 @@ class Template:
 
     folder: Path
     result_hash: str
+    n_partitions: int
     content_hash: str
     ingest_seconds: float
 
@@ -255,6 +255,7 @@ class Scene:
     folder: Path
     processes: Processes
     truth: str = ""
+    n_partitions: int = 0
 
     @property
     def cohort(self) -> Path:
@@ -307,10 +308,11 @@ class Scene:
             f"{n} parts",
         )
 
-    def wait_for_moment(self, seed: int, running: Running, least: int = 1, most: int = N_PARTITIONS * 3 // 4) -> None:
+    def wait_for_moment(self, seed: int, running: Running, least: int = 1, most: int | None = None) -> None:
         """Wait for a seeded moment of a run: so many parts, and a little more."""
         draw = random.Random(seed)
-        aim, pause = draw.randint(least, most), draw.random() * 0.05
+        aim = draw.randint(least, self.n_partitions * 3 // 4 if most is None else most)
+        pause = draw.random() * 0.05
         if aim == 0:
             wait_for(lambda: open_cohort(self.cohort).runs() or not running.is_running, "the claim")
             pause = draw.random() * 2.5
@@ -338,11 +340,11 @@ class Scene:
         (result,) = cohort.results()
         assert result.ref == RESULT
         assert result.file().hash == self.truth
-        assert result.meta["run"]["tasks"] == N_PARTITIONS
+        assert result.meta["run"]["tasks"] == self.n_partitions
         if reused is not None:
             assert result.meta["run"]["reused"] == len(reused)
             (run,) = cohort.runs()
-            assert self.parts(run.attempt) == set(range(N_PARTITIONS)) - reused
+            assert self.parts(run.attempt) == set(range(self.n_partitions)) - reused
         if by_command:
             verified = self.call("verify", self.cohort)
             assert verified.code == 0, verified.err

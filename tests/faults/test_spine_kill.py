@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from spine_scene import N_PARTITIONS, DaskCluster, Scene, wait_for
+from spine_scene import DaskCluster, Scene, wait_for
 
 TEN = [pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 11)]
 
@@ -73,7 +73,7 @@ def test_scheduler_killed(scene: Scene, own_cluster: DaskCluster, dask_cluster: 
     for worker in own_cluster.workers:
         worker.kill()
     reused = scene.settled_parts()
-    assert 0 < len(reused) < N_PARTITIONS
+    assert 0 < len(reused) < scene.n_partitions
     scene.check_nothing_published()
     done = scene.resume(*(("--cluster", dask_cluster.address) if seed % 2 == 0 else ()))
     assert done.code == 0, done.err
@@ -112,7 +112,7 @@ def test_driver_killed_before_its_parts_or_while_it_publishes(
     if seed % 2:
         scene.wait_for_moment(seed, run, 0, 0)
     else:
-        scene.wait_for_moment(seed, run, N_PARTITIONS, N_PARTITIONS)
+        scene.wait_for_moment(seed, run, scene.n_partitions, scene.n_partitions)
         time.sleep(random.Random(seed).random())
     run.kill()
     code = run.end().code

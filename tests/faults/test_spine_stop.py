@@ -7,7 +7,7 @@ import time
 
 import pyarrow as pa
 import pytest
-from spine_scene import N_PARTITIONS, RESULT, DaskCluster, Running, Scene, standing_still
+from spine_scene import RESULT, DaskCluster, Running, Scene, standing_still
 
 from sjd_dask.errors import Busy
 from sjd_dask.runtime.runs import open_run
@@ -41,7 +41,7 @@ def test_ctrl_c_then_sigterm_then_cancel_then_the_result(scene: Scene, dask_clus
     run.signal(signal.SIGTERM)
     check_stopped(scene, run, "SIGTERM received")
     second = scene.settled_parts()
-    assert first < second < set(range(N_PARTITIONS))
+    assert first < second < set(range(scene.n_partitions))
     run = scene.processes.sjd("resume", scene.cohort, scene.run_id(), *where)
     scene.wait_for_parts(len(second) + 2, run)
     with standing_still(run):
@@ -54,43 +54,35 @@ def test_ctrl_c_then_sigterm_then_cancel_then_the_result(scene: Scene, dask_clus
     scene.check_published(reused=third)
 
 
-def test_compact_and_gc_under_a_run(scene: Scene, dask_cluster: DaskCluster) -> None:
-    """The segments a run reads are retired and still kept for it; once it has ended they go."""
-    run = scene.start_run("--cluster", dask_cluster.address)
-    scene.wait_for_parts(2, run)
-    with standing_still(run):
-        compacted = scene.call("compact", scene.cohort, "--json")
-        collected = scene.call("gc", scene.cohort, "--grace", 0, "--json")
-        before = scene.settled_parts()
-    assert compacted.json()["assays"][0]["n_after"] == 1, compacted.err
-    assert [item for item in collected.json()["removed"] if item["kind"] != "features"] == []
-    assert len(collected.json()["kept"]) == 2
-    assert len(before) < N_PARTITIONS
-    done = run.end()
-    assert done.code == 0, done.err
-    scene.check_published(reused=set())
-    collected = scene.call("gc", scene.cohort, "--grace", 0, "--json").json()
-    assert [item["kind"] for item in collected["removed"]].count("segment") == 2
-    # Nothing that the result depends on has changed: the same run is not computed again.
-    again = scene.start_run("--cluster", dask_cluster.address, "--json").end()
-    assert again.code == 0 and again.json()["state"] == "unchanged", again.err
-
-
-def test_resume_and_run_beside_a_living_driver_have_exit_code_6(scene: Scene, dask_cluster: DaskCluster) -> None:
-    """They name the process that has the run; it finishes undisturbed."""
+def test_commands_beside_a_living_run(scene: Scene, dask_cluster: DaskCluster) -> None:
+    """A second driver is turned away with exit code 6. The segments the run reads may be merged: they are retired, kept
+    for it, and go once it has ended. It finishes with the undisturbed result."""
     where = ("--cluster", dask_cluster.address)
     run = scene.start_run(*where)
     scene.wait_for_parts(2, run)
     with standing_still(run):
         others = [scene.resume(*where), scene.start_run(*where).end()]
+        compacted = scene.call("compact", scene.cohort, "--json")
+        collected = scene.call("gc", scene.cohort, "--grace", 0, "--json").json()
+        before = scene.settled_parts()
     for other in others:
         assert other.code == 6, other.err
         assert f"process {run.pid}" in other.err and "nothing was started" in other.err
         assert other.out == ""
+    assert compacted.json()["assays"][0]["n_after"] == 1, compacted.err
+    assert [item for item in collected["removed"] if item["kind"] != "features"] == []
+    assert sum("may be reading it" in line for line in collected["kept"]) == 2
+    assert len(before) < scene.n_partitions
     done = run.end()
     assert done.code == 0, done.err
     assert open_cohort(scene.cohort).runs()[0].attempt == 1
     scene.check_published(reused=set())
+    removed = [item.kind for item in gc(open_cohort(scene.cohort), grace_hours=0).items]
+    assert removed.count("segment") == 2
+    # Nothing that the result depends on has changed: the same run is not computed again.
+    again = scene.start_run(*where, "--json").end()
+    assert again.code == 0 and again.json()["state"] == "unchanged", again.err
+    scene.check_published()
 
 
 @pytest.mark.slow
@@ -99,7 +91,7 @@ def test_sigterm_after_the_last_partition(scene: Scene, dask_cluster: DaskCluste
     """All is published, or nothing and the run goes on from its parts."""
     where = ("--cluster", dask_cluster.address)
     run = scene.start_run(*where)
-    scene.wait_for_parts(N_PARTITIONS, run)
+    scene.wait_for_parts(scene.n_partitions, run)
     time.sleep(pause)
     run.signal(signal.SIGTERM)
     code = run.process.wait(60)
@@ -107,7 +99,7 @@ def test_sigterm_after_the_last_partition(scene: Scene, dask_cluster: DaskCluste
         check_stopped(scene, run, "SIGTERM received")
         done = scene.resume(*where)
         assert done.code == 0, done.err
-        scene.check_published(reused=set(range(N_PARTITIONS)))
+        scene.check_published(reused=set(range(scene.n_partitions)))
     else:
         # Between the end of its work and the end of the process a signal has its usual effect.
         assert code in (0, -signal.SIGTERM)

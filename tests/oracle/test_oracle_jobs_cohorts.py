@@ -21,7 +21,7 @@ from sjd_dask.store.cohort import open_cohort
 Sjd = Callable[..., tuple[int, str, str]]
 
 # limma's duplicateCorrelation of the thousand probes below.
-LUPUS_CORRELATION = 0.1
+LUPUS_CORRELATION = 0.11582282992500624
 
 
 @pytest.fixture
@@ -37,7 +37,8 @@ def sjd(capsys: pytest.CaptureFixture[str]) -> Sjd:
 
 
 def write_spec(path: Path, **keys: Any) -> Path:
-    path.write_text(yaml.safe_dump({"job": "associate", "cohort": "cohort", "output": path.stem, **keys}), encoding="utf-8")
+    keys = {"job": "associate", "cohort": "cohort", "output": path.stem, **keys}
+    path.write_text(yaml.safe_dump(keys), encoding="utf-8")
     return path
 
 
