@@ -17,7 +17,7 @@ _OPTIONAL = {
     "dask_jobqueue": ("dask-jobqueue", "slurm"),
     "dask_kubernetes": ("dask-kubernetes", "kubernetes"),
     "psycopg": ("psycopg", "postgres"),
-    "boto3": ("boto3", "s3"),
+    "obstore": ("obstore", "s3"),
 }
 
 

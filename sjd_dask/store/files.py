@@ -258,8 +258,10 @@ class Files:
 
     @contextmanager
     def _remote_errors(self, path: str) -> Iterator[None]:
-        from obstore.exceptions import BaseError, NotFoundError
-
+        try:
+            from obstore.exceptions import BaseError, NotFoundError
+        except ImportError as error:
+            raise MissingDependency("obstore", "s3", f"the object store {self.url}") from error
         try:
             yield
         except NotFoundError as error:
@@ -273,10 +275,8 @@ class Files:
 
     def _store(self) -> Any:
         if self._remote is None:
-            try:
-                from obstore.store import from_url
-            except ImportError as error:  # pragma: no cover - obstore is a plain dependency
-                raise MissingDependency("obstore", "s3", f"the object store {self.url}") from error
+            from obstore.store import from_url
+
             scheme = self.url.split("://", 1)[0]
             if scheme not in ("s3", "s3a", "gs", "az", "abfs", "abfss", "adl", "azure"):
                 raise SpecError(

@@ -96,6 +96,7 @@ class Running:
 
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
+        self.process.wait(30)
 
     def signal_group(self, number: int) -> None:
         """As a terminal does it: every process of the group gets it."""
