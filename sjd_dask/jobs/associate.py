@@ -35,6 +35,8 @@ METHOD_VERSIONS = {"linear": 1, "block": 1, "wilcoxon": 1, "kruskal": 1, "welch"
 # Cells of a task: at 3 to 5 ns a cell about a tenth of a second, against 6 ms that a task costs to schedule.
 TASK_CELLS = 20_000_000
 ROW_BLOCK = 256
+# What a worker holds before its first task: the interpreter, libraries and machine code.
+PROCESS_BYTES = 220 << 20
 # Raw bytes of whole columns in a task; a stripe narrower than a chunk decodes its chunks several times over.
 COLUMN_STRIPE_BYTES = 256 << 20
 MOST_DECODES = 16
@@ -89,7 +91,7 @@ class AssociateJob:
                 notes.append(
                     f"stripes of {width:,} features, narrower than a chunk: each chunk is decoded {decodes} times"
                 )
-            peak = n * width * itemsize * 2 + 4 * tasks.COLUMN_BYTES
+            peak = n * width * itemsize * 2 + 6 * tasks.COLUMN_BYTES
         else:
             p = 1 if self.basis is None else self.basis.p
             missing_state = p * (p + 1) // 2 + 2 * p
@@ -105,7 +107,7 @@ class AssociateJob:
             partitions=self._numbered(partitions, rounds),
             bytes_in=reader.n_bytes * rounds,
             bytes_out=rows * 10 * 8,
-            peak_bytes_per_task=peak + (96 << 20),
+            peak_bytes_per_task=peak + PROCESS_BYTES,
             driver_bytes=reader.n_features * n_columns * 8 * 3 + rows * 12 * 8 * 2 + (256 << 20),
             estimated_seconds=self._estimate(partitions, n_workers) * rounds if calibrate else None,
             notes=notes,
