@@ -418,4 +418,5 @@ def _gather(parts: Any, n_features: int) -> dict[str, NDArray[Any]]:
 
 
 def _test_facts(summary: Summary) -> dict[str, Any]:
-    return {"lambdas": summary.lambdas, **({"prior": summary.prior} if summary.prior else {})}
+    below = {name: int((q < 0.05).sum()) for name, q in zip(summary.contrasts, summary.q_value, strict=True)}
+    return {"lambdas": summary.lambdas, "n_q05": below, **({"prior": summary.prior} if summary.prior else {})}

@@ -82,6 +82,7 @@ def companions(cohort: Cohort, result: Result) -> list[dict[str, Any]]:
                         "contrast": contrast,
                         "lambda": value,
                         "n_features": (other.meta.get("features") or {}).get("tested"),
+                        "n_q05": (other.meta.get("n_q05") or {}).get(contrast),
                         "n_samples": (other.meta.get("samples") or {}).get("used"),
                     }
                 )

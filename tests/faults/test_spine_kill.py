@@ -81,6 +81,31 @@ def test_scheduler_killed(scene: Scene, own_cluster: DaskCluster, dask_cluster: 
     scene.check_published(reused)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10, 16))
+def test_scheduler_killed_before_its_parts(scene: Scene, own_cluster: DaskCluster, seed: int) -> None:
+    """While the driver connects, plans, or sends the first tasks."""
+    run = scene.start_run("--cluster", own_cluster.address)
+    scene.wait_for_moment(seed, run, 0, 0)
+    own_cluster.scheduler.kill()
+    done = run.end()
+    assert "Traceback" not in done.err
+    for worker in own_cluster.workers:
+        worker.kill()
+    reused = scene.settled_parts()
+    if done.code == 1:
+        # It never had a connection: an address that nobody answers at is not an interrupted run.
+        assert f"no Dask scheduler answers at {own_cluster.address}" in done.err
+        scene.check_nothing_published("failed")
+    else:
+        assert done.code == 5, done.err
+        assert "scheduler" in done.err and "resume with: sjd resume" in done.err
+        scene.check_nothing_published()
+    done = scene.resume()
+    assert done.code == 0, done.err
+    scene.check_published(reused)
+
+
 @pytest.mark.parametrize("seed", [0, *TEN])
 def test_driver_killed(scene: Scene, dask_cluster: DaskCluster, seed: int) -> None:
     """Its workers end with it, or with a cluster of its own go on to the end of what they had. Then the run is resumed,

@@ -223,7 +223,7 @@ def fake_cohort(kind: str = "associations") -> Any:
         kind=kind, name="ewas", version=2, meta={"assay": "methylation"}, table=lambda: association(100)
     )
     assay = SimpleNamespace(features=lambda: annotation(100))
-    return SimpleNamespace(result=lambda ref: result, assay=lambda name, snapshot=None: assay)
+    return SimpleNamespace(results=lambda: [], result=lambda ref: result, assay=lambda name, snapshot=None: assay)
 
 
 def test_the_file_appears_whole(tmp_path: Path) -> None:
