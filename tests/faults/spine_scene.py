@@ -327,11 +327,9 @@ class Scene:
         """No result is visible, and the run says that it can be resumed. `by_command`: as `sjd` says it."""
         if by_command:
             results = self.call("info", self.cohort, "--json").json()["results"]
-            (run,) = self.call("runs", self.cohort, "--json").json()["runs"]
         else:
-            cohort = open_cohort(self.cohort)
-            results = cohort.info()["results"]
-            (run,) = [status(cohort, run.id) for run in cohort.runs()]
+            results = open_cohort(self.cohort).info()["results"]
+        (run,) = [status(open_cohort(self.cohort), one.id) for one in open_cohort(self.cohort).runs()]
         assert results == []
         assert (run["state"], run["message"] != "") == (state, True)
 
