@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sjd_dask.errors import SpecError
+from sjd_dask.errors import DataError, SpecError
 from sjd_dask.jobs.spec import JobSpec, parse_spec, read_spec
 
 if TYPE_CHECKING:
@@ -152,11 +152,14 @@ def run_spec(
     SpecError, DataError, PlanRefused, Interrupted, Busy
         With the exit codes 2 to 6 of the contract.
     """
+    return _run(prepare(spec, base), cluster, workers, quiet)
+
+
+def _run(job: Job, cluster: str | Cluster, workers: int | None, quiet: bool) -> Outcome:
     from sjd_dask.runtime.events import Message, progress
     from sjd_dask.runtime.runs import open_run
 
-    begin = time.perf_counter()
-    job = prepare(spec, base)
+    begin, spec = time.perf_counter(), job.spec
     stored = {**spec.model_dump(mode="json"), "cohort": "."}
     with open_run(
         job.cohort,
@@ -207,14 +210,26 @@ def run_spec(
 def resume_job(
     cohort_path: str, run_id: str, *, cluster: str = "local", workers: int | None = None, quiet: bool = False
 ) -> Outcome:
-    """Go on with an interrupted or failed run by its id."""
+    """Go on with an interrupted or failed run by its id.
+
+    Raises
+    ------
+    DataError
+        The data or the sample sheet changed since the run began: its parts belong to what was there before.
+    """
     from sjd_dask.store.catalogue.runs import get_run
     from sjd_dask.store.cohort import open_cohort
 
     cohort = open_cohort(cohort_path)
     stored = get_run(cohort.catalogue, run_id)
     spec = parse_spec({**stored.spec, "cohort": cohort.path}, f"run {stored.id}")
-    return run_spec(spec, Path(), cluster=cluster, workers=workers, quiet=quiet)
+    job = prepare(spec, Path())
+    if job.fingerprint != stored.fingerprint:
+        raise DataError(
+            f"run {stored.id} can't be resumed: samples, sample columns or methods changed since it began, so its parts "
+            "no longer fit. Run its spec again with `sjd run`: that is a new run."
+        )
+    return _run(job, cluster, workers, quiet)
 
 
 def submit_job(

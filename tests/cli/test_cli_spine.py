@@ -109,6 +109,18 @@ def test_submit_goes_on_without_the_client(cohort: Path, spec: Path) -> None:
     assert (waited.returncode, waited.stdout.strip()) == (0, "associations/ewas@1"), waited.stderr
 
 
+def test_resume_of_a_run_whose_data_changed_is_refused(cohort: Path, spec: Path, tables: Path, sjd: Sjd) -> None:
+    assert sjd("run", spec, "--workers", 1, "-q").code == 0
+    run = json.loads(sjd("runs", cohort, "--json").out)["runs"][0]["run"]
+    unchanged = sjd("resume", cohort, run, "-q")
+    assert (unchanged.code, unchanged.out) == (0, "associations/ewas@1\n")
+    (tables / "older.csv").write_text("sample_id,age\n0001,99\n", encoding="utf-8")
+    assert sjd("samples", cohort, tables / "older.csv").code == 0
+    refused = sjd("resume", cohort, run, "-q")
+    assert refused.code == 3
+    assert run in refused.err and "sjd run" in refused.err
+
+
 def test_simulate_makes_a_cohort_that_can_be_tested(tmp_path: Path, sjd: Sjd) -> None:
     made = sjd("simulate", tmp_path / "sim", "--samples", 40, "--features", 200, "--json", "-q")
     assert made.code == 0, made.err
