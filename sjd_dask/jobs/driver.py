@@ -226,8 +226,8 @@ def resume_job(
     job = prepare(spec, Path())
     if job.fingerprint != stored.fingerprint:
         raise DataError(
-            f"run {stored.id} can't be resumed: samples, sample columns or methods changed since it began, so its parts "
-            "no longer fit. Run its spec again with `sjd run`: that is a new run."
+            f"run {stored.id} can't be resumed: samples, sample columns or methods changed since it began, and its "
+            "parts no longer fit. Run its spec again with `sjd run`: that is a new run."
         )
     return _run(job, cluster, workers, quiet)
 
