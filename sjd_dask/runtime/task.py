@@ -131,7 +131,7 @@ def keep_freed_memory() -> None:
     """Let glibc keep what a task frees for the next task.
 
     Dask has workers give memory back at once, which suits results that live long. Here every task takes and frees the
-    same buffers, and getting them anew from the kernel each time cost as much as the arithmetic (26,000 page faults a task).
+    same buffers, and getting them anew from the kernel cost as much as the arithmetic (26,000 page faults a task).
     """
     import ctypes
 
