@@ -131,6 +131,9 @@ def status(cohort: Cohort, run_id: str) -> dict[str, Any]:
     if state == "running" and not run.is_live():
         state = "interrupted"
         message = f"its driver ({run.owner}) is gone; resume with: sjd resume {cohort.path} {run.id}"
+    if state == "published":
+        # The catalogue knows; the status file may have been written by the last heartbeat before the end.
+        found["results"] = [result.ref for result in cohort.results() if result.run == run.id]
     return {
         **found,
         "run": run.id,
