@@ -12,9 +12,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sjd_dask import names
-from sjd_dask.associate import design as designs
 from sjd_dask.associate import model as models
 from sjd_dask.associate.results import summarise
+from sjd_dask.designs import design as designs
 from sjd_dask.errors import DataError, SpecError
 from sjd_dask.kernels import linear, multiplicity
 from sjd_dask.kernels.correlation import consensus_correlation

@@ -92,9 +92,7 @@ def block_correlations(model: LinearModel, values: NDArray[Any]) -> Floats:
     """Within-block correlation of each feature of a stripe of whole columns."""
     assert model.blocks is not None
     tested = np.asarray(model.values(values), dtype=np.float64)
-    return correlation.duplicate_correlation(
-        tested, model.basis.matrix, model.blocks, method=model.correlation_method
-    )
+    return correlation.duplicate_correlation(tested, model.basis.matrix, model.blocks, method=model.correlation_method)
 
 
 def fit_blocks(model: LinearModel, values: NDArray[Any], rho: float) -> FeatureFits:

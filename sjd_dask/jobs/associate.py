@@ -11,9 +11,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sjd_dask import names
-from sjd_dask.associate import design as designs
 from sjd_dask.associate import model as models
 from sjd_dask.associate.results import FeatureFits, Summary, association_columns, contrast_labels, summarise
+from sjd_dask.designs import design as designs
 from sjd_dask.errors import DataError, PlanRefused, SpecError
 from sjd_dask.jobs import associate_inputs as inputs
 from sjd_dask.jobs import associate_tasks as tasks

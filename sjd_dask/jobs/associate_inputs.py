@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sjd_dask import names
-from sjd_dask.associate import design as designs
+from sjd_dask.designs import design as designs
 from sjd_dask.errors import DataError, SpecError
 from sjd_dask.jobs.spec import AssociateSpec
 

@@ -170,7 +170,7 @@ def test_options_are_checked_before_anything_is_done(sheet: pd.DataFrame) -> Non
 
 def test_package_can_be_called_after_it_was_imported(sheet: pd.DataFrame) -> None:
     import sjd_dask.associate as package
-    from sjd_dask.associate.design import build_design
+    from sjd_dask.designs.design import build_design
 
     assert build_design("~ age", sheet).columns == ("Intercept", "age")
     _same(

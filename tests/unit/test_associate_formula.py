@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sjd_dask.associate.design import build_design, check_design, contrast_matrix, query_samples, single_factor
+from sjd_dask.designs.design import build_design, check_design, contrast_matrix, query_samples, single_factor
 from sjd_dask.errors import DesignError, SpecError
 
 

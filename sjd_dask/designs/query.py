@@ -10,7 +10,7 @@ import ast
 
 import pandas as pd
 
-from sjd_dask.associate.formula import unquote
+from sjd_dask.designs.formula import unquote
 from sjd_dask.errors import SpecError
 
 METHODS = ("isna", "notna", "isnull", "notnull", "isin", "between")

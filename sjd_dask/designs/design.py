@@ -13,8 +13,8 @@ from formulaic import model_matrix
 from formulaic.errors import FormulaicError
 from numpy.typing import NDArray
 
-from sjd_dask.associate.formula import factor_columns, parse_formula, require_estimable
-from sjd_dask.associate.query import query_samples
+from sjd_dask.designs.formula import factor_columns, parse_formula, require_estimable
+from sjd_dask.designs.query import query_samples
 from sjd_dask.errors import DesignError, SpecError
 from sjd_dask.kernels.linear import aliased_columns
 

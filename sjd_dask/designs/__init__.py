@@ -1,0 +1,1 @@
+"""Designs: formulas and queries over sample columns, shared by every room of mathematics."""
