@@ -21,7 +21,7 @@ from sjd_dask.jobs.spec import AssociateSpec, JobSpec, resolve_path
 from sjd_dask.kernels import correlation, linear, multiplicity
 from sjd_dask.runtime.fingerprint import fingerprint
 from sjd_dask.runtime.limits import available_cpus
-from sjd_dask.runtime.plan import Partition, Plan, calibrate, estimate_seconds, feature_partitions
+from sjd_dask.runtime.plan import PROCESS_BYTES, Partition, Plan, calibrate, estimate_seconds, feature_partitions
 from sjd_dask.store.cohort import open_cohort
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ METHOD_VERSIONS = {"linear": 1, "block": 1, "wilcoxon": 1, "kruskal": 1, "welch"
 # Cells of a task: at 3 to 5 ns a cell about a tenth of a second, against 6 ms that a task costs to schedule.
 TASK_CELLS = 20_000_000
 ROW_BLOCK = 256
-# What a worker holds before its first task: the interpreter, libraries and machine code.
-PROCESS_BYTES = 220 << 20
 # Raw bytes of whole columns in a task; a stripe narrower than a chunk decodes its chunks several times over.
 COLUMN_STRIPE_BYTES = 256 << 20
 MOST_DECODES = 16

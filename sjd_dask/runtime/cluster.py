@@ -24,8 +24,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from sjd_dask.errors import Interrupted, SjdError, SpecError
+from sjd_dask.errors import Interrupted, PlanRefused, SjdError, SpecError
 from sjd_dask.runtime.limits import available_cpus, memory_limit
+from sjd_dask.runtime.plan import PROCESS_BYTES, size
 from sjd_dask.runtime.spec import (
     AddressSpec,
     ClusterSpec,
@@ -201,6 +202,12 @@ def _open_local(spec: LocalSpec) -> Cluster:
     n_workers = spec.workers or available_cpus()
     total = memory_limit()
     per_worker = memory_bytes(spec.memory) or int(total * LOCAL_MEMORY_SHARE) // n_workers
+    if per_worker < PROCESS_BYTES:
+        # Such a worker would be killed while it loads its libraries, sooner or later, and again after each restart.
+        raise PlanRefused(
+            f"{n_workers} local workers would have {size(per_worker)} each, and a worker takes about "
+            f"{size(PROCESS_BYTES)} before its first task: give each more (`memory` in the cluster file) or use fewer"
+        )
     environment = dict(os.environ)
     config = {
         **WORKER_CONFIG,

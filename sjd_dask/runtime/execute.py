@@ -289,6 +289,7 @@ class _Execution:
                 for future in self._next_ended():
                     self._settle(future)
                 self._look_around()
+            self._look_back()
         except BaseException:
             self._abandon()
             raise
@@ -451,6 +452,11 @@ class _Execution:
                 f"{len(self.partitions)} partitions "
                 f"are done and kept. Start workers again, then go on with the same command."
             )
+
+    def _look_back(self) -> None:
+        """Tell of a worker that died since the last look. All is done by now, so no answer is no harm."""
+        with contextlib.suppress(Exception):
+            self.watch.compare(self._answer(self._list_workers()))
 
     def _check_scheduler(self, error: BaseException | None = None) -> None:
         if self.client.status != "running":

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # Seconds the scheduler and the driver need for one task, whatever it computes.
 TASK_SECONDS = 0.007
+# What a worker holds before its first task: the interpreter, libraries and machine code.
+PROCESS_BYTES = 220 << 20
 # Share of a worker's memory a plan may fill: the rest is for the interpreter, libraries and what the allocator keeps.
 MEMORY_SHARE = 0.8
 
