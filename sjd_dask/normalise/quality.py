@@ -1,0 +1,208 @@
+"""What each sample of a layer looks like, before and after: the measures a quality table is made of.
+
+`sample_metrics` and `sample_sketches` run where a block is normalised and look at one row at a time; what they give is
+judged later (`sjd_dask.normalise.judgement`) against fences frozen on the reference set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sjd_dask.errors import DataError
+from sjd_dask.kernels.row_summary import row_medians, summarise_rows
+from sjd_dask.normalise.method import Arrays, Block
+
+Floats = NDArray[np.float64]
+
+# Features of a sketch, and samples whose sketches come back for principal components.
+MOST_FEATURES: Final = 2048
+MOST_SKETCHED: Final = 5000
+LOW_BETA, HIGH_BETA = 0.2, 0.8
+_CHROMOSOME_COLUMNS = ("chromosome", "chr")
+
+
+def sketch_index(n_features: int, most: int = MOST_FEATURES) -> NDArray[np.int64]:
+    """Evenly spaced features, the same for the same number of features; all of them when there are few."""
+    if n_features <= most:
+        return np.arange(n_features, dtype=np.int64)
+    return np.arange(most, dtype=np.int64) * n_features // most
+
+
+def sketched(n_samples: int, most: int = MOST_SKETCHED) -> NDArray[np.int64]:
+    """Positions of the samples whose sketches are kept: all, or evenly spaced ones."""
+    return sketch_index(n_samples, most)
+
+
+def sample_metrics(before: Block, after: Block, quality: Mapping[str, NDArray[Any]] | None = None) -> Arrays:
+    """Measures of each sample of a block.
+
+    Parameters
+    ----------
+    before, after : Block
+        The same samples as read and after the whole chain; features may differ.
+    quality : mapping, optional
+        Frozen parameters of `fit_quality`: adds the distance to the reference set.
+
+    Returns
+    -------
+    dict of ndarray (n,) of float64
+        See the columns in `sjd_dask.normalise.judgement.judge`. A pending sample has NaN for everything about `after`.
+
+    Raises
+    ------
+    DataError
+        The layer has another number of features than the frozen reference profile.
+    """
+    n = before.n_samples
+    active = after.pending == ""
+    done = after.values
+    if not active.all():
+        done = np.where(active[:, None], done, np.nan)
+    found: Arrays = {}
+    if before.scale == "counts":
+        found["library_size"] = np.nansum(before.values, axis=1)
+        found["n_detected"] = (before.values > 0).sum(axis=1).astype(np.float64)
+    found["missing_before"] = _missing(before.values)
+    found["missing_after"] = np.where(active, _missing(done), np.nan)
+    for stage, values in (("before", _shown(before.values, before.scale)), ("after", _shown(done, after.scale))):
+        found.update({f"{name}_{stage}": value for name, value in summarise_rows(values).items()})
+    if after.scale == "beta":
+        known = (~np.isnan(done)).sum(axis=1)
+        known = np.where(known > 0, known, np.nan)
+        found["low_share_after"] = (done < LOW_BETA).sum(axis=1) / known
+        found["high_share_after"] = (done > HIGH_BETA).sum(axis=1) / known
+    found.update(_sex_medians(before, after, done))
+    if quality is not None:
+        found.update(distances(_sketch(after), quality))
+    for name, value in after.context.items():
+        if np.ndim(value) == 1 and len(value) == n and np.asarray(value).dtype.kind in "fiub":
+            found[name] = np.asarray(value, dtype=np.float64)
+    return found
+
+
+def sample_sketches(before: Block, after: Block) -> dict[str, NDArray[np.float32]]:
+    """A few values of each sample, for principal components and for the reference profile.
+
+    Returns
+    -------
+    dict of ndarray of float32
+        ``before`` and ``after`` (n, at most 2048); counts as log2 counts per million, concentrations as log2(x + 1).
+        ``rs_values`` (n, r) where the array has SNP probes (betas of features named rs...). Pending samples are NaN in
+        ``after``.
+    """
+    found = {"before": _sketch(before).astype(np.float32), "after": _sketch(after).astype(np.float32)}
+    if before.scale == "beta":
+        probes = np.array([str(one).startswith("rs") for one in before.feature_ids], dtype=bool)
+        if probes.any():
+            found["rs_values"] = before.values[:, probes].astype(np.float32)
+    return found
+
+
+def comparable(values: Floats, scale: str, library: Floats | None = None) -> Floats:
+    """Values on a scale on which samples can be compared by differences, (n, m).
+
+    Parameters
+    ----------
+    values : ndarray (n, m)
+    scale : str
+        Counts become log2((count + 0.5) / (library + 1) * 1e6), concentrations log2(x + 1); others stay.
+    library : ndarray (n,)
+        Library sizes, for counts.
+    """
+    if scale == "counts" and library is not None:
+        counts: Floats = np.log2((values + 0.5) / (library[:, None] + 1.0) * 1e6)
+        return counts
+    return _shown(values, scale) if scale == "concentration" else values
+
+
+def distances(sketch: NDArray[Any], quality: Mapping[str, NDArray[Any]]) -> Arrays:
+    """How far samples lie from the frozen reference profile.
+
+    Parameters
+    ----------
+    sketch : ndarray (n, m)
+        Values after the chain at the features of `sketch_index`.
+    quality : mapping
+        ``profile_mean``, ``profile_sd`` (m,).
+
+    Returns
+    -------
+    dict of ndarray (n,)
+        ``distance_to_reference``: root mean square of the z-scores, about 1 for a sample like the reference's.
+        ``correlation_to_reference``: Pearson correlation with the mean profile. NaN without values.
+    """
+    mean, sd = quality["profile_mean"], quality["profile_sd"]
+    if sketch.shape[1] != len(mean):
+        raise DataError(
+            f"the frozen quality profile has {len(mean)} features, and this layer gives {sketch.shape[1]}: these "
+            f"parameters belong to another feature space; take those fitted with this layer"
+        )
+    values = np.asarray(sketch, dtype=np.float64)
+    z = (values - mean) / np.where(sd > 0, sd, np.nan)
+    known = ~np.isnan(z)
+    n = known.sum(axis=1)
+    square = np.where(known, z, 0.0) ** 2
+    distance = np.sqrt(square.sum(axis=1) / np.where(n > 0, n, np.nan))
+    both = ~np.isnan(values) & ~np.isnan(mean)
+    count = np.maximum(both.sum(axis=1, keepdims=True), 1)
+    x, y = np.where(both, values, 0.0), np.where(both, mean, 0.0)
+    x = np.where(both, x - x.sum(axis=1, keepdims=True) / count, 0.0)
+    y = np.where(both, y - y.sum(axis=1, keepdims=True) / count, 0.0)
+    size = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
+    correlation = (x * y).sum(axis=1) / np.where(size > 0, size, np.nan)
+    return {"distance_to_reference": distance, "correlation_to_reference": correlation}
+
+
+def chromosomes(annotation: pd.DataFrame) -> NDArray[Any] | None:
+    """Chromosome of each feature without "chr", in capitals; None where no column says it."""
+    for column in _CHROMOSOME_COLUMNS:
+        if column in annotation.columns:
+            text = annotation[column].astype("string").str.upper().str.removeprefix("CHR")
+            return text.fillna("").to_numpy(dtype=object)
+    return None
+
+
+def _sketch(block: Block) -> Floats:
+    values = comparable(block.values[:, sketch_index(block.n_features)], block.scale, _library(block))
+    return np.where((block.pending == "")[:, None], values, np.nan)
+
+
+def _missing(values: Floats) -> Floats:
+    share: Floats = np.isnan(values).sum(axis=1) / max(values.shape[1], 1)
+    return share
+
+
+def _shown(values: Floats, scale: str) -> Floats:
+    """Counts and concentrations as log2(x + 1): their box plots are unreadable otherwise."""
+    return np.log2(np.maximum(values, 0.0) + 1.0) if scale in ("counts", "concentration") else values
+
+
+def _library(block: Block) -> Floats | None:
+    return np.nansum(block.values, axis=1) if block.scale == "counts" else None
+
+
+def _sex_medians(before: Block, after: Block, done: Floats) -> Arrays:
+    """Medians on X and Y, of the values as read: batch steps may have taken the difference away.
+
+    Counts are looked at after the chain where it kept such features: most genes of Y are silent in everyone, and their
+    median would be 0; a filter leaves those that are expressed.
+    """
+    found: Arrays = {}
+    sources = ((after, done), (before, before.values))
+    for block, values in sources if before.scale == "counts" else sources[1:]:
+        where = chromosomes(block.annotation)
+        if where is None:
+            continue
+        for name in ("x", "y"):
+            at = np.flatnonzero(where == name.upper())
+            if at.size and f"{name}_median" not in found:
+                chosen = values[:, at]
+                if block.scale == "counts":
+                    chosen = comparable(chosen, "counts", _library(block))
+                found[f"{name}_median"] = row_medians(chosen)
+    return found
