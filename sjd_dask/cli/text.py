@@ -46,6 +46,20 @@ def info_text(facts: dict[str, Any]) -> str:
     parts.append(
         table(assays, ["assay", "quantity", "dtype", "samples", "features", "segments", "on disk"]) or "no assay yet"
     )
+    layers = [
+        [
+            y["ref"],
+            y["source_assay"],
+            y["steps"],
+            y["n_samples"],
+            y["n_features"],
+            y["n_segments"],
+            megabytes(y["bytes"]),
+        ]
+        for y in facts["layers"]
+    ]
+    if layers:
+        parts.append(table(layers, ["layer", "from", "steps", "samples", "features", "segments", "on disk"]))
     results = [[r["ref"], r["n_rows"].get("table"), r["snapshot"], r["run"]] for r in facts["results"]]
     parts.append(table(results, ["result", "rows", "snapshot", "run"]) or "no result yet")
     return "\n\n".join(parts)

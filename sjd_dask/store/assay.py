@@ -23,7 +23,7 @@ from sjd_dask.store.features import FeatureSpace, load_features
 from sjd_dask.store.files import Files
 from sjd_dask.store.layout import Encoding, common_encoding
 from sjd_dask.store.region import Piece, RegionReader
-from sjd_dask.store.segment import hash_tree, load_manifest, segment_path
+from sjd_dask.store.segment import hash_tree, is_layer_key, load_manifest, segment_path
 
 if TYPE_CHECKING:
     import xarray
@@ -70,11 +70,13 @@ class Assay:
                 .one_or_none()
             )
             if record is None:
-                known = connection.execute(sa.select(t.assays.c.name).order_by(t.assays.c.name)).scalars().all()
+                known = user_assays(connection)
                 raise SpecError(f"this cohort has no assay {name!r}; it has: {', '.join(known) or 'none yet'}")
             rows = t.rows.c
             self._rows = connection.execute(
-                sa.select(rows.sample_id, rows.segment_id, rows.row_index, rows.row_hash, rows.published_in)
+                sa.select(
+                    rows.sample_id, rows.segment_id, rows.row_index, rows.row_hash, rows.published_in, rows.source_hash
+                )
                 .where(rows.assay == name, as_of(t.rows, self.snapshot))
                 .order_by(rows.id)
             ).all()
@@ -111,9 +113,16 @@ class Assay:
         return [row.sample_id for row in self._rows]
 
     def rows(self) -> pd.DataFrame:
-        """Where each sample lies: sample_id, segment_id, row_index, row_hash, published_in."""
-        columns = ["sample_id", "segment_id", "row_index", "row_hash", "published_in"]
+        """Where each sample lies: sample_id, segment_id, row_index, row_hash, published_in, source_hash.
+
+        `source_hash` is None but in a layer, where it is the hash of the row that this one was made from.
+        """
+        columns = ["sample_id", "segment_id", "row_index", "row_hash", "published_in", "source_hash"]
         return pd.DataFrame([tuple(row) for row in self._rows], columns=pd.Index(columns))
+
+    def row_hashes(self) -> dict[str, str]:
+        """Hash of the content of each sample's row."""
+        return {row.sample_id: row.row_hash for row in self._rows}
 
     @cached_property
     def feature_space(self) -> FeatureSpace:
@@ -202,6 +211,12 @@ class Assay:
         if problems:
             more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
             raise DataError(f"assay {self.name!r} is damaged: {'; '.join(problems[:5])}{more}. Restore from a backup.")
+
+
+def user_assays(connection: sa.Connection) -> list[str]:
+    """Names of the assays that are not a layer's, sorted."""
+    known = connection.execute(sa.select(t.assays.c.name).order_by(t.assays.c.name)).scalars()
+    return [name for name in known if not is_layer_key(name)]
 
 
 def segment_info(row: sa.RowMapping) -> SegmentInfo:

@@ -6,20 +6,24 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pandas as pd
-import sqlalchemy as sa
 
 from sjd_dask.errors import DataError, FormatVersionError, SpecError
 from sjd_dask.store import tables as table_files
-from sjd_dask.store.assay import Assay
+from sjd_dask.store.arrays import check_arrays
+from sjd_dask.store.assay import Assay, user_assays
+from sjd_dask.store.catalogue import layers as layer_records
 from sjd_dask.store.catalogue import migrate, publish, results, runs, staging
 from sjd_dask.store.catalogue import samples as sample_records
 from sjd_dask.store.catalogue import tables as t
+from sjd_dask.store.catalogue.layers import LayerRows, PublishedLayer
+from sjd_dask.store.catalogue.results import ArraysFile, NewResult
 from sjd_dask.store.catalogue.session import Catalogue, current_snapshot, engine_url, new_snapshot
 from sjd_dask.store.describe import describe, history
 from sjd_dask.store.files import Files, is_url, writing
+from sjd_dask.store.layer import Layer, LayerInfo, checked_meta, find_layer, list_layers, open_layer
 from sjd_dask.store.layout import Layout
 from sjd_dask.store.owners import Owner
 from sjd_dask.store.result import Result
@@ -27,6 +31,7 @@ from sjd_dask.store.segment import SegmentRecord, check_name, remove_segment
 
 COHORT_FILE = "cohort.toml"
 DEFAULT_CATALOGUE = "sqlite:///catalogue.sqlite"
+ResultItem: TypeAlias = tuple[str, str, Mapping[str, table_files.TableLike], Mapping[str, Any]]
 
 
 class Cohort:
@@ -63,9 +68,9 @@ class Cohort:
             return current_snapshot(connection)
 
     def assays(self) -> list[str]:
-        """Names of the assays, sorted."""
+        """Names of the assays, sorted; layers are not among them."""
         with self.catalogue.read() as connection:
-            return list(connection.execute(sa.select(t.assays.c.name).order_by(t.assays.c.name)).scalars())
+            return user_assays(connection)
 
     def assay(self, name: str, snapshot: int | None = None) -> Assay:
         """An assay, as it is or as an earlier snapshot showed it.
@@ -76,6 +81,24 @@ class Cohort:
             No assay or no snapshot of that name.
         """
         return Assay(self.files, self.catalogue, check_name(name, "an assay"), snapshot)
+
+    def layers(self, snapshot: int | None = None) -> list[LayerInfo]:
+        """The layers with their versions, by name."""
+        return list_layers(self.catalogue, snapshot)
+
+    def layer(self, ref: str, snapshot: int | None = None) -> Layer:
+        """A layer by ``NAME``, ``NAME@VERSION``, or either after ``layers/``; without a version the newest.
+
+        Raises
+        ------
+        SpecError
+            No such layer; the message names what there is.
+        """
+        return open_layer(self.files, self.catalogue, ref, snapshot)
+
+    def find_layer(self, name: str, key: str, snapshot: int | None = None) -> Layer | None:
+        """The published version of a layer whose rows are kept under this key; None where there is none."""
+        return find_layer(self.files, self.catalogue, name, key, snapshot)
 
     def samples(self, snapshot: int | None = None) -> pd.DataFrame:
         """Sample columns, index `sample_id` (str). See `catalogue.samples.read_samples` for types."""
@@ -211,7 +234,7 @@ class Cohort:
 
     def publish_results(
         self,
-        items: Sequence[tuple[str, str, Mapping[str, table_files.TableLike], Mapping[str, Any]]],
+        items: Sequence[ResultItem],
         run_id: str | None = None,
         epoch: int | None = None,
         message: str = "",
@@ -234,15 +257,69 @@ class Cohort:
         SjdError
             Storage refused the tables. Nothing was published.
         """
+        new = self._written(items)
+        records = results.insert_results(self.catalogue, new, run_id=run_id, epoch=epoch, message=message, who=who)
+        return [Result(self.files, record) for record in records]
+
+    def publish_layer(
+        self,
+        run_id: str,
+        epoch: int,
+        name: str,
+        key: str,
+        parameters: ArraysFile | None,
+        rows: Sequence[LayerRows],
+        meta: Mapping[str, Any],
+        companions: Sequence[ResultItem] = (),
+        retire: Iterable[str] = (),
+        message: str = "",
+        who: str | None = None,
+    ) -> PublishedLayer:
+        """Publish rows of a layer and tables beside it: tables are written first, then one transaction shows them all.
+
+        Parameters
+        ----------
+        run_id, epoch
+            The run and the epoch this driver holds.
+        name, key : str
+            The layer, and `layer.layer_key` of its parameters. A version with this key takes the rows; without one a
+            new version is made.
+        parameters : ArraysFile or None
+            From `arrays.write_arrays`; needed for a new version.
+        rows : sequence of LayerRows
+            Finished segments. A sample that has a row from the same source row keeps it; one whose source changed gets
+            the new row, unless the row it has belongs to the source's row of today.
+        meta : mapping
+            Plain data with ``source_assay`` and ``parameters_hash``; kept with a new version.
+        companions : sequence of (kind, name, tables, meta)
+            As in `publish_results`.
+        retire : iterable of str
+            Samples that left the source.
+
+        Raises
+        ------
+        Busy
+            Another driver took the run over. Nothing was published.
+        DataError
+            Other features than the version's, a sample twice, or a lost parameters file. Nothing was published.
+        """
+        plain = checked_meta(name, key, meta)
+        if parameters is not None:
+            check_arrays(self.files, parameters)
+        new = self._written(companions)
+        return layer_records.publish_layer(
+            self.catalogue, run_id, epoch, name, key, parameters, rows, plain, new, retire, message, who
+        )
+
+    def _written(self, items: Sequence[ResultItem]) -> list[NewResult]:
         new = []
         for kind, name, tables, meta in items:
             check_name(kind, "a kind of result")
             check_name(name, "a result")
             json.dumps(dict(meta))
             written = {key: table_files.write_table(self.files, table) for key, table in tables.items()}
-            new.append(results.NewResult(kind, name, written, dict(meta)))
-        records = results.insert_results(self.catalogue, new, run_id=run_id, epoch=epoch, message=message, who=who)
-        return [Result(self.files, record) for record in records]
+            new.append(NewResult(kind, name, written, dict(meta)))
+        return new
 
     def runs(self, state: str | None = None) -> list[runs.Run]:
         """Runs, oldest first."""

@@ -22,6 +22,7 @@ from sjd_dask.store.catalogue.session import in_pieces, new_snapshot, now
 from sjd_dask.store.cohort import Cohort
 from sjd_dask.store.features import load_features
 from sjd_dask.store.hashing import RowHasher, content_tag
+from sjd_dask.store.layer import LAYERS
 from sjd_dask.store.region import Piece, RegionReader
 from sjd_dask.store.segment import SegmentRecord, SegmentWriter, new_segment_id
 
@@ -62,10 +63,12 @@ def compact(
     message: str = "",
     progress: Callable[[str], None] | None = None,
 ) -> list[CompactReport]:
-    """Merge the small segments of one assay, or of all.
+    """Merge the small segments of one assay or version of a layer, or of all.
 
     Parameters
     ----------
+    assay : str, optional
+        An assay, or ``layers/NAME@VERSION`` (without a version the newest).
     small_rows : int
         Segments with fewer rows are merged.
     target_rows : int
@@ -78,33 +81,49 @@ def compact(
     DataError
         A segment holds other values than were published; nothing was merged.
     """
-    wanted = cohort.assays() if assay is None else [cohort.assay(assay).name]
-    return [_compact_assay(cohort, name, small_rows, target_rows, message, progress) for name in wanted]
+    if assay is None:
+        wanted = {name: name for name in cohort.assays()}
+        wanted |= {one.ref: one.assay_key for layer in cohort.layers() for one in layer.versions}
+    elif assay.startswith(f"{LAYERS}/"):
+        layer = cohort.layer(assay)
+        wanted = {layer.ref: layer.name}
+    else:
+        wanted = {assay: cohort.assay(assay).name}
+    return [
+        _compact_assay(cohort, label, name, small_rows, target_rows, message, progress)
+        for label, name in wanted.items()
+    ]
 
 
 def _compact_assay(
-    cohort: Cohort, assay: str, small_rows: int, target_rows: int, message: str, progress: Callable[[str], None] | None
+    cohort: Cohort,
+    label: str,
+    assay: str,
+    small_rows: int,
+    target_rows: int,
+    message: str,
+    progress: Callable[[str], None] | None,
 ) -> CompactReport:
     cohort.sweep_dead(assay)
     merges, n_before = _plan(cohort, assay, small_rows, target_rows)
     if not merges:
-        return CompactReport(assay, None, n_before, n_before, 0)
+        return CompactReport(label, None, n_before, n_before, 0)
     new_ids = [new_segment_id() for _ in merges]
     staging_id = staging.begin_staging(cohort.catalogue, assay, new_ids, [], kind="compact")
     try:
         records = []
         for number, (merge, segment_id) in enumerate(zip(merges, new_ids, strict=True)):
             if progress:
-                progress(f"{assay}: merging {len(merge.segments)} segments ({number + 1} of {len(merges)})")
+                progress(f"{label}: merging {len(merge.segments)} segments ({number + 1} of {len(merges)})")
             records.append(_write(cohort, assay, segment_id, merge))
             staging.heartbeat_staging(cohort.catalogue, staging_id)
-        snapshot = _publish(cohort, assay, staging_id, merges, records, message)
+        snapshot = _publish(cohort, assay, staging_id, merges, records, message or _said(label, merges))
     except BaseException:
         cohort.abandon(staging_id)
         raise
     merged = sum(len(merge.segments) for merge in merges)
     n_rows = sum(len(rows) for merge in merges for rows in merge.rows)
-    return CompactReport(assay, snapshot, n_before, n_before - merged + len(merges), n_rows)
+    return CompactReport(label, snapshot, n_before, n_before - merged + len(merges), n_rows)
 
 
 def _plan(cohort: Cohort, assay: str, small_rows: int, target_rows: int) -> tuple[list[_Merge], int]:
@@ -180,14 +199,17 @@ def _write(cohort: Cohort, assay: str, segment_id: str, merge: _Merge) -> Segmen
     return writer.finish()
 
 
+def _said(label: str, merges: list[_Merge]) -> str:
+    return f"{label}: {sum(len(merge.segments) for merge in merges)} segments merged into {len(merges)}"
+
+
 def _publish(
     cohort: Cohort, assay: str, staging_id: str, merges: list[_Merge], records: list[SegmentRecord], message: str
 ) -> int:
     old = [info.id for merge in merges for info in merge.segments]
     with cohort.catalogue.write() as connection:
         staging.take_staging(connection, staging_id)
-        text = message or f"{assay}: {len(old)} segments merged into {len(records)}"
-        snapshot = new_snapshot(connection, "compact", text)
+        snapshot = new_snapshot(connection, "compact", message)
         connection.execute(sa.insert(t.segments), [segment_values(record, snapshot) for record in records])
         # Compare and set: whoever retired one of these first has moved its rows.
         for piece in in_pieces(old):

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from sjd_dask.store.catalogue import tables as t
-from sjd_dask.store.catalogue.results import list_results
+from sjd_dask.store.catalogue.results import TableFile, list_results
 from sjd_dask.store.catalogue.session import Catalogue, current_snapshot
+from sjd_dask.store.layer import list_layers
+from sjd_dask.store.segment import is_layer_key
 
 if TYPE_CHECKING:
     from sjd_dask.store.cohort import Cohort
 
 
 def describe(cohort: Cohort) -> dict[str, Any]:
-    """Assays with their sizes, samples, results, and the newest snapshot.
+    """Assays and layers with their sizes, samples, results, and the newest snapshot.
 
     `bytes` counts the files on disk of live segments; compressed, with ids.
     """
@@ -25,6 +27,8 @@ def describe(cohort: Cohort) -> dict[str, Any]:
     with cohort.catalogue.read() as connection:
         assays: dict[str, dict[str, Any]] = {}
         for record in connection.execute(sa.select(t.assays).order_by(t.assays.c.name)).mappings():
+            if is_layer_key(record["name"]):
+                continue
             assays[record["name"]] = {
                 "quantity": record["quantity"],
                 "n_features": record["n_features"],
@@ -35,9 +39,12 @@ def describe(cohort: Cohort) -> dict[str, Any]:
             }
         live = sa.select(rows.assay, sa.func.count()).where(rows.retired_in.is_(None)).group_by(rows.assay)
         for name, count in connection.execute(live):
-            assays[name]["n_samples"] = count
+            if name in assays:
+                assays[name]["n_samples"] = count
         used = sa.select(segments.assay, segments.encoding, segments.n_bytes).where(segments.state == "live")
         for name, encoding, n_bytes in connection.execute(used):
+            if name not in assays:
+                continue
             entry = assays[name]
             entry["n_segments"] += 1
             entry["bytes"] += n_bytes
@@ -48,7 +55,7 @@ def describe(cohort: Cohort) -> dict[str, Any]:
             entry["dtype"] = ", ".join(sorted(entry["dtype"]))
         ids = sa.union(
             sa.select(t.sample_columns.c.sample_id).where(t.sample_columns.c.retired_in.is_(None)),
-            sa.select(rows.sample_id).where(rows.retired_in.is_(None)),
+            sa.select(rows.sample_id).where(rows.retired_in.is_(None), rows.assay.not_like("%@%")),
         ).subquery()
         n_samples = int(connection.execute(sa.select(sa.func.count()).select_from(ids)).scalar() or 0)
         snapshot = current_snapshot(connection)
@@ -60,10 +67,28 @@ def describe(cohort: Cohort) -> dict[str, Any]:
             "version": record.version,
             "run": record.run_id,
             "snapshot": record.published_in,
-            "n_rows": {name: file.n_rows for name, file in record.files.items()},
+            "n_rows": {name: file.n_rows for name, file in record.files.items() if isinstance(file, TableFile)},
             "bytes": sum(file.n_bytes for file in record.files.values()),
         }
         for record in list_results(cohort.catalogue)
+    ]
+    layers = [
+        {
+            "ref": one.ref,
+            "name": one.name,
+            "version": one.version,
+            "source_assay": one.source_assay,
+            "steps": one.meta.get("steps_text"),
+            "n_features": one.n_features,
+            "n_samples": one.n_samples,
+            "n_segments": one.n_segments,
+            "dtype": one.dtype,
+            "bytes": one.n_bytes,
+            "snapshot": one.published_in,
+            "run": one.run,
+        }
+        for layer in list_layers(cohort.catalogue)
+        for one in layer.versions
     ]
     return {
         "name": cohort.name,
@@ -73,6 +98,7 @@ def describe(cohort: Cohort) -> dict[str, Any]:
         "snapshot": snapshot,
         "n_samples": n_samples,
         "assays": assays,
+        "layers": layers,
         "results": results,
     }
 

@@ -13,12 +13,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from sjd_dask.store.catalogue import tables as t
-from sjd_dask.store.catalogue.runs import list_runs, run_of
+from sjd_dask.store.catalogue.runs import Run, list_runs, run_of
 from sjd_dask.store.catalogue.session import now
 from sjd_dask.store.catalogue.staging import drop_staging, list_staging
 from sjd_dask.store.cohort import Cohort
 from sjd_dask.store.features import features_path
-from sjd_dask.store.segment import remove_segment, segment_path
+from sjd_dask.store.segment import is_layer_key, remove_segment, segment_path
 
 
 @dataclass(frozen=True)
@@ -155,11 +155,18 @@ def _orphans(cohort: Cohort, report: GcReport, before: float) -> None:
         staged = {
             one for text in connection.execute(sa.select(t.staging.c.segment_ids)).scalars() for one in json.loads(text)
         }
+        runs = {record["id"]: run_of(record) for record in connection.execute(sa.select(t.runs)).mappings()}
     for (assay, segment_id), (size, newest) in found.items():
         state = states.get(segment_id)
         if state in ("live", "retired") or segment_id in staged:
             continue
-        if state is None and newest > before:
+        # A layer's segment bears the name of the run that writes it, which goes on there when it is resumed.
+        run = runs.get(segment_id.rpartition("-")[0]) if is_layer_key(assay) else None
+        if state is None and run is not None:
+            if not parts_ended(run, before):
+                report.kept.append(f"{segment_path(assay, segment_id)}: run {run.id} ({run.state}) is not done with it")
+                continue
+        elif state is None and newest > before:
             report.kept.append(f"{segment_path(assay, segment_id)}: unknown, younger than the grace period")
             continue
         if not report.dry_run:
@@ -192,6 +199,9 @@ def _features(cohort: Cohort, report: GcReport, before: float) -> None:
         used = {features_path(one) for one in connection.execute(sa.select(t.assays.c.feature_table)).scalars()}
         if connection.execute(sa.select(t.staging.c.id).limit(1)).scalar() is not None:
             return  # A writer may be about to refer to a table that is there already.
+        running = connection.execute(sa.select(t.runs).where(t.runs.c.state == "running")).mappings()
+        if any(run_of(record).is_live() for record in running):
+            return  # So may a run that writes a layer.
     for entry in entries:
         _remove_file(cohort, report, "features", f"features/{entry.name}", entry.size, entry.modified, before, used)
 
@@ -206,10 +216,14 @@ def _remove_file(
     report.items.append(Removed(kind, path, size))
 
 
+def parts_ended(run: Run, before: float) -> bool:
+    """Whether what a run wrote on its way is of no more use: it published, or was cancelled a while ago."""
+    return run.state == "published" or (run.state == "cancelled" and (run.finished or 0.0) <= before)
+
+
 def _parts(cohort: Cohort, report: GcReport, before: float) -> None:
     for run in list_runs(cohort.catalogue):
-        ended = run.state == "published" or (run.state == "cancelled" and (run.finished or 0.0) <= before)
-        if not ended:
+        if not parts_ended(run, before):
             continue
         for attempt in cohort.files.folders(f"runs/{run.id}"):
             folder = f"runs/{run.id}/{attempt}/parts"

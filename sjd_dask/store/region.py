@@ -16,7 +16,7 @@ from zarr.core.buffer.cpu import NDBuffer
 from sjd_dask.errors import DataError
 from sjd_dask.store.files import Files
 from sjd_dask.store.layout import Encoding, common_encoding, convert
-from sjd_dask.store.segment import load_manifest, open_array, segment_path
+from sjd_dask.store.segment import is_layer_key, load_manifest, open_array, segment_path
 
 Block = tuple[NDArray[np.int64], NDArray[Any], Encoding]
 
@@ -329,9 +329,12 @@ class _Source:
                     raise self._lost(key, "is lost")
 
     def _lost(self, key: str, what: str) -> DataError:
+        remedy = "restore it from a backup"
+        if not is_layer_key(self.assay):
+            remedy += ", or ingest these samples again with --replace"
         return DataError(
             f"chunk {key} of segment {self.piece.segment_id} of assay {self.assay!r} {what} "
-            f"({self.files.where(self.folder)}); restore it from a backup, or ingest these samples again with --replace"
+            f"({self.files.where(self.folder)}); {remedy}"
         )
 
 

@@ -50,8 +50,8 @@ class Result:
 
     @property
     def tables(self) -> list[str]:
-        """Names of the tables; the main one is ``"table"``."""
-        return list(self.record.files)
+        """Names of the tables; the main one is ``"table"``. A layer has none."""
+        return [name for name, file in self.record.files.items() if isinstance(file, TableFile)]
 
     @property
     def path(self) -> str:
@@ -66,9 +66,14 @@ class Result:
         SpecError
             The result has no table of that name.
         """
-        if name not in self.record.files:
-            raise SpecError(f"{self.ref} has no table {name!r}; it has: {', '.join(self.tables)}")
-        return self.record.files[name]
+        found = self.record.files.get(name)
+        if isinstance(found, TableFile):
+            return found
+        if found is not None:
+            raise SpecError(f"{name!r} of {self.ref} is a file of arrays, not a table; it can't be read as one")
+        if self.kind == "layers":
+            raise SpecError(f"{self.ref} is a matrix, not a table; open it with cohort.layer({self.ref!r})")
+        raise SpecError(f"{self.ref} has no table {name!r}; it has: {', '.join(self.tables) or 'none'}")
 
     def table(self, name: str = MAIN, columns: list[str] | None = None) -> pa.Table:
         """A table as Arrow, all of it or some columns."""

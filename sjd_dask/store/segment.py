@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import zarr
@@ -26,6 +26,11 @@ from sjd_dask.store.features import FeatureSpace
 from sjd_dask.store.files import Files, storage_error
 from sjd_dask.store.layout import Encoding, Layout, check_quantity
 
+if TYPE_CHECKING:
+    from zarr.abc.store import Store
+
+LZ4: Final = "lz4"
+LZ4_LEVEL: Final = 5
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 Manifest = dict[str, tuple[int, str]]
 
@@ -37,6 +42,21 @@ def check_name(name: str, what: str) -> str:
             f"{name!r} cannot be the name of {what}: use letters, digits, '_', '-' and '.', starting with a letter or "
             f"digit, without '..', at most 200 characters"
         )
+    return name
+
+
+_LAYER_KEY = re.compile(r"([^@]+)@[0-9a-f]{16}")
+
+
+def is_layer_key(name: str) -> bool:
+    """Whether an assay's name in the catalogue is a layer's: NAME@HASH. No user can give an assay such a name."""
+    return "@" in name
+
+
+def check_assay_key(name: str) -> str:
+    """The name of an assay, or the name under which a layer's rows are kept; else SpecError."""
+    match = _LAYER_KEY.fullmatch(name) if isinstance(name, str) else None
+    check_name(match.group(1) if match else name, "an assay")
     return name
 
 
@@ -104,9 +124,10 @@ class SegmentWriter:
     ) -> None:
         use_fast_pipeline()
         self.files = files
-        self.assay = check_name(assay, "an assay")
+        self.assay = check_assay_key(assay)
         self.segment_id = check_name(segment_id, "a segment")
-        self.quantity = check_quantity(quantity)
+        # A layer's variable has the layer's own name.
+        self.quantity = check_name(quantity, "a layer") if is_layer_key(assay) else check_quantity(quantity)
         self.encoding = encoding
         self.sample_ids = tuple(str(one) for one in sample_ids)
         self.feature_space = feature_space
@@ -132,37 +153,15 @@ class SegmentWriter:
             raise storage_error(error, where, "this segment is not complete and was not published") from error
 
     def _create(self) -> None:
-        self._group = zarr.open_group(self.files.zarr_store(self.path), mode="w-", zarr_format=3)
-        self._group.attrs.update({"quantity": self.quantity, "feature_hash": self.feature_space.hash})
-        attributes: dict[str, Any] = {"coordinates": f"{names.SAMPLE_ID} {names.FEATURE_ID}"}
-        if self.encoding.scale_factor is not None:
-            attributes["scale_factor"] = self.encoding.scale_factor
-        if self.encoding.fill_value is not None:
-            attributes["_FillValue"] = self.encoding.fill_value
-        self._array = self._group.create_array(
+        self._array = create_matrix(
+            self.files.zarr_store(self.path),
             self.quantity,
-            shape=self.shape,
-            dtype=self.encoding.numpy_dtype,
-            chunks=self.chunks,
-            compressors=_compressor(self.encoding),
-            fill_value=self.encoding.fill,
-            dimension_names=(names.SAMPLES, names.FEATURES),
-            attributes=attributes,
+            self.encoding,
+            self.chunks,
+            self.sample_ids,
+            self.feature_space.feature_ids,
+            {"quantity": self.quantity, "feature_hash": self.feature_space.hash},
         )
-        for name, dimension, ids in (
-            (names.SAMPLE_ID, names.SAMPLES, self.sample_ids),
-            (names.FEATURE_ID, names.FEATURES, self.feature_space.feature_ids),
-        ):
-            # Text of variable length: the fixed-length type has no stable Zarr v3 specification and warns.
-            coordinate = self._group.create_array(
-                name,
-                shape=(len(ids),),
-                dtype=str,
-                chunks=(max(1, len(ids)),),
-                compressors=ZstdCodec(level=3),
-                dimension_names=(dimension,),
-            )
-            coordinate[:] = np.array(ids, dtype=object)
 
     def write(self, row_start: int, feature_start: int, raw: NDArray[Any]) -> None:
         """Write a block of raw values, shape (rows, features), whose corner lies on a chunk corner.
@@ -197,20 +196,16 @@ class SegmentWriter:
     def _finish(self) -> SegmentRecord:
         self.feature_space.store(self.files)
         manifest = hash_tree(self.files, self.path)
-        content = json.dumps(manifest, separators=(",", ":"), sort_keys=True).encode()
-        self.files.write_bytes(manifest_path(self.assay, self.segment_id), content)
-        return SegmentRecord(
+        return write_manifest(
+            self.files,
+            manifest,
             segment_id=self.segment_id,
             assay=self.assay,
             quantity=self.quantity,
             encoding=self.encoding,
             chunks=self.chunks,
             sample_ids=self.sample_ids,
-            n_features=self.shape[1],
-            feature_hash=self.feature_space.hash,
-            feature_table=self.feature_space.table_hash,
-            n_bytes=sum(size for size, _ in manifest.values()),
-            manifest_hash=blake2b(content, digest_size=16).hexdigest(),
+            feature_space=self.feature_space,
         )
 
     def abort(self) -> None:
@@ -218,10 +213,98 @@ class SegmentWriter:
         remove_segment(self.files, self.assay, self.segment_id)
 
 
-def _compressor(encoding: Encoding) -> BloscCodec | ZstdCodec:
-    """LZ4 with byte shuffle for scaled codes, whose low bits are noise that zstd spends its time on; zstd else."""
+def create_matrix(
+    store: Store,
+    quantity: str,
+    encoding: Encoding,
+    chunks: tuple[int, int],
+    sample_ids: Sequence[str],
+    feature_ids: NDArray[Any],
+    group_attributes: dict[str, Any],
+) -> zarr.Array[Any]:
+    """Make a group that xarray opens by itself: the matrix, empty, and its ids.
+
+    Parameters
+    ----------
+    store : zarr store
+        Holds nothing yet.
+    group_attributes : dict
+        Of the group; written last, so a group that has them is complete but for its chunks.
+
+    Returns
+    -------
+    zarr.Array
+        The matrix, dims (samples, features).
+    """
+    group = zarr.open_group(store, mode="w-", zarr_format=3)
+    attributes: dict[str, Any] = {"coordinates": f"{names.SAMPLE_ID} {names.FEATURE_ID}"}
     if encoding.scale_factor is not None:
-        return BloscCodec(cname="lz4", clevel=5, shuffle="shuffle", typesize=encoding.numpy_dtype.itemsize)
+        attributes["scale_factor"] = encoding.scale_factor
+    if encoding.fill_value is not None:
+        attributes["_FillValue"] = encoding.fill_value
+    array = group.create_array(
+        quantity,
+        shape=(len(sample_ids), len(feature_ids)),
+        dtype=encoding.numpy_dtype,
+        chunks=chunks,
+        compressors=_compressor(encoding),
+        fill_value=encoding.fill,
+        dimension_names=(names.SAMPLES, names.FEATURES),
+        attributes=attributes,
+    )
+    for name, dimension, ids in (
+        (names.SAMPLE_ID, names.SAMPLES, sample_ids),
+        (names.FEATURE_ID, names.FEATURES, feature_ids),
+    ):
+        # Text of variable length: the fixed-length type has no stable Zarr v3 specification and warns.
+        coordinate = group.create_array(
+            name,
+            shape=(len(ids),),
+            dtype=str,
+            chunks=(max(1, len(ids)),),
+            compressors=ZstdCodec(level=3),
+            dimension_names=(dimension,),
+        )
+        coordinate[:] = np.array(ids, dtype=object)
+    group.attrs.update(group_attributes)
+    return array
+
+
+def write_manifest(
+    files: Files,
+    manifest: Manifest,
+    *,
+    segment_id: str,
+    assay: str,
+    quantity: str,
+    encoding: Encoding,
+    chunks: tuple[int, int],
+    sample_ids: tuple[str, ...],
+    feature_space: FeatureSpace,
+) -> SegmentRecord:
+    """Write the list of a finished segment's files; returns what is to be published."""
+    content = json.dumps(manifest, separators=(",", ":"), sort_keys=True).encode()
+    files.write_bytes(manifest_path(assay, segment_id), content)
+    return SegmentRecord(
+        segment_id=segment_id,
+        assay=assay,
+        quantity=quantity,
+        encoding=encoding,
+        chunks=chunks,
+        sample_ids=sample_ids,
+        n_features=feature_space.n_features,
+        feature_hash=feature_space.hash,
+        feature_table=feature_space.table_hash,
+        n_bytes=sum(size for size, _ in manifest.values()),
+        manifest_hash=blake2b(content, digest_size=16).hexdigest(),
+    )
+
+
+def _compressor(encoding: Encoding) -> BloscCodec | ZstdCodec:
+    """LZ4 with byte shuffle for floats and scaled codes, whose low bits are noise that zstd spends its time on; zstd
+    for counts."""
+    if encoding.is_float or encoding.scale_factor is not None:
+        return BloscCodec(cname=LZ4, clevel=LZ4_LEVEL, shuffle="shuffle", typesize=encoding.numpy_dtype.itemsize)
     return ZstdCodec(level=3)
 
 
@@ -231,16 +314,19 @@ def remove_segment(files: Files, assay: str, segment_id: str) -> None:
     files.delete(manifest_path(assay, segment_id))
 
 
-def hash_tree(files: Files, folder: str, keys: Iterable[str] | None = None) -> Manifest:
-    """Size and blake2b-128 of every file below a folder; without `keys` local files are forced to disk on the way."""
+def hash_tree(files: Files, folder: str, keys: Iterable[str] | None = None, *, sync: bool | None = None) -> Manifest:
+    """Size and blake2b-128 of every file below a folder, or of some.
+
+    Local files are forced to disk on the way where `sync` says so; default: where all are asked for.
+    """
     wanted = sorted(keys) if keys is not None else sorted(entry.name for entry in files.walk(folder))
-    sync = keys is None and files.is_local
+    force = files.is_local and (keys is None if sync is None else sync)
 
     def one(key: str) -> tuple[str, tuple[int, str]]:
         if files.is_local:
             with files.local_path(f"{folder}/{key}").open("rb") as stream:
                 content = stream.read()
-                if sync:
+                if force:
                     os.fsync(stream.fileno())
         else:
             content = files.read_bytes(f"{folder}/{key}")

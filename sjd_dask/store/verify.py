@@ -17,6 +17,7 @@ from sjd_dask.store.catalogue.results import list_results
 from sjd_dask.store.cohort import Cohort
 from sjd_dask.store.features import load_features
 from sjd_dask.store.hashing import RowHasher
+from sjd_dask.store.layer import LAYERS
 from sjd_dask.store.region import Piece, RegionReader
 from sjd_dask.store.segment import open_array, segment_path
 from sjd_dask.store.tables import file_digest
@@ -38,7 +39,7 @@ class VerifyReport:
 
 
 def verify(cohort: Cohort, *, raise_errors: bool = True, progress: Callable[[str], None] | None = None) -> VerifyReport:
-    """Hash every file of every live segment, every row, every feature table and result table.
+    """Hash every file of every live segment of assays and layers, every row, and the files of features and results.
 
     Parameters
     ----------
@@ -85,6 +86,10 @@ def verify(cohort: Cohort, *, raise_errors: bool = True, progress: Callable[[str
             found = _row_problems(cohort, by_name[record["assay"]], info, report)
         report.problems += [f"assay {record['assay']!r}, {one}" for one in found]
     for result in list_results(cohort.catalogue):
+        if result.kind == LAYERS and result.meta.get("assay_key") not in by_name:
+            report.problems.append(
+                f"{result.kind}/{result.name}@{result.version} names rows the catalogue doesn't have"
+            )
         for name, file in result.files.items():
             report.n_tables += 1
             report.n_bytes += file.n_bytes

@@ -109,7 +109,7 @@ def publish_segment(
     try:
         with catalogue.write() as connection:
             take_staging(connection, staging_id)
-            _check_assay(connection, record)
+            check_assay(connection, record)
             live = live_rows(connection, record.assay, ids)
             new = [one for one in range(len(ids)) if ids[one] not in live]
             other = [one for one in range(len(ids)) if ids[one] in live and live[ids[one]].row_hash != row_hashes[one]]
@@ -128,7 +128,7 @@ def publish_segment(
                     sample_records.insert_records(connection, changed, snapshot)
                 return Published(snapshot, live[ids[0]].segment_id, 0, 0, n_same)
             snapshot = new_snapshot(connection, "replace" if other else "ingest", message, who=who)
-            _insert_assay(connection, record, snapshot)
+            insert_assay(connection, record, snapshot)
             connection.execute(sa.insert(t.segments).values(**segment_values(record, snapshot)))
             retired = [live[ids[one]].id for one in other]
             for piece in in_pieces(retired):
@@ -175,7 +175,8 @@ def segment_values(record: SegmentRecord, snapshot: int) -> dict[str, Any]:
     }
 
 
-def _check_assay(connection: sa.Connection, record: SegmentRecord) -> None:
+def check_assay(connection: sa.Connection, record: SegmentRecord) -> None:
+    """Refuse a segment whose quantity or features are not its assay's."""
     known = connection.execute(sa.select(t.assays).where(t.assays.c.name == record.assay)).mappings().one_or_none()
     if known is None:
         return
@@ -188,7 +189,8 @@ def _check_assay(connection: sa.Connection, record: SegmentRecord) -> None:
         )
 
 
-def _insert_assay(connection: sa.Connection, record: SegmentRecord, snapshot: int) -> None:
+def insert_assay(connection: sa.Connection, record: SegmentRecord, snapshot: int) -> None:
+    """Make the assay of a segment where it is new."""
     known = connection.execute(sa.select(t.assays.c.name).where(t.assays.c.name == record.assay)).scalar()
     if known is None:
         connection.execute(

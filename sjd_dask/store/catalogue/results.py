@@ -6,8 +6,9 @@ import json
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
@@ -31,6 +32,29 @@ class TableFile:
 
 
 @dataclass(frozen=True)
+class ArraysFile:
+    """A stored file of named arrays (see store/arrays.py): where, how large, and its hash (blake2b-128)."""
+
+    path: str
+    n_bytes: int
+    hash: str
+
+
+StoredFile: TypeAlias = TableFile | ArraysFile
+
+
+def file_to_json(file: StoredFile) -> dict[str, Any]:
+    """A stored file as the catalogue keeps it; a table has no `type`."""
+    return dict(file.__dict__) if isinstance(file, TableFile) else {"type": "arrays", **file.__dict__}
+
+
+def file_from_json(data: dict[str, Any]) -> StoredFile:
+    """The file that `file_to_json` described."""
+    rest = {key: value for key, value in data.items() if key != "type"}
+    return ArraysFile(**rest) if data.get("type") == "arrays" else TableFile(**rest)
+
+
+@dataclass(frozen=True)
 class ResultRecord:
     """A result as the catalogue knows it."""
 
@@ -39,7 +63,7 @@ class ResultRecord:
     name: str
     version: int
     run_id: str | None
-    files: dict[str, TableFile]
+    files: dict[str, StoredFile]
     meta: dict[str, Any]
     published_in: int
     retired_in: int | None
@@ -60,14 +84,15 @@ def parse_ref(ref: str) -> tuple[str, str, int | None]:
     return check_name(kind, "a kind of result"), check_name(name, "a result"), None if version is None else int(version)
 
 
-def _record(row: sa.RowMapping) -> ResultRecord:
+def record_of(row: sa.RowMapping) -> ResultRecord:
+    """A result from its record."""
     return ResultRecord(
         id=row["id"],
         kind=row["kind"],
         name=row["name"],
         version=row["version"],
         run_id=row["run_id"],
-        files={key: TableFile(**value) for key, value in json.loads(row["files"]).items()},
+        files={key: file_from_json(value) for key, value in json.loads(row["files"]).items()},
         meta=json.loads(row["meta"]),
         published_in=row["published_in"],
         retired_in=row["retired_in"],
@@ -90,7 +115,7 @@ def find_result(catalogue: Catalogue, ref: str, snapshot: int | None = None) -> 
             query = query.where(results.version == version)
         row = connection.execute(query.order_by(results.version.desc()).limit(1)).mappings().one_or_none()
         if row is not None:
-            return _record(row)
+            return record_of(row)
         known = connection.execute(
             sa.select(results.kind, results.name, results.version)
             .where(as_of(t.results, snapshot))
@@ -106,7 +131,7 @@ def list_results(catalogue: Catalogue, snapshot: int | None = None) -> list[Resu
     query = sa.select(t.results).where(as_of(t.results, snapshot))
     with catalogue.read() as connection:
         rows = connection.execute(query.order_by(columns.published_in, columns.kind, columns.name)).mappings()
-        return [_record(row) for row in rows]
+        return [record_of(row) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -115,7 +140,7 @@ class NewResult:
 
     kind: str
     name: str
-    files: dict[str, TableFile]
+    files: Mapping[str, StoredFile]
     meta: dict[str, Any]
 
 
@@ -135,35 +160,44 @@ def insert_results(
     Busy
         Another driver took the run over; nothing was published.
     """
-    made: list[ResultRecord] = []
     with catalogue.write() as connection:
         if run_id is not None:
             if epoch is None:
                 raise ValueError("a run publishes with its epoch")
             text = ", ".join(f"{item.kind}/{item.name}" for item in items)
             set_if_held(connection, run_id, epoch, {"state": "published", "finished": time.time(), "message": text})
-        versions = []
-        for item in items:
-            same = sa.and_(t.results.c.kind == item.kind, t.results.c.name == item.name)
-            newest = connection.execute(sa.select(sa.func.max(t.results.c.version)).where(same)).scalar()
-            versions.append(int(newest or 0) + 1)
+        versions = [next_version(connection, item.kind, item.name) for item in items]
         refs = [f"{item.kind}/{item.name}@{version}" for item, version in zip(items, versions, strict=True)]
         text = ", ".join(refs) + (f": {message}" if message else "")
         snapshot = new_snapshot(connection, "result", text, who=who, run_id=run_id)
-        for item, version in zip(items, versions, strict=True):
-            result_id = secrets.token_hex(8)
-            connection.execute(
-                sa.insert(t.results).values(
-                    id=result_id,
-                    kind=item.kind,
-                    name=item.name,
-                    version=version,
-                    run_id=run_id,
-                    files=json.dumps({key: value.__dict__ for key, value in item.files.items()}),
-                    meta=json.dumps(item.meta),
-                    published_in=snapshot,
-                )
-            )
-            stored = sa.select(t.results).where(t.results.c.id == result_id)
-            made.append(_record(connection.execute(stored).mappings().one()))
-    return made
+        return [
+            insert_result(connection, item, version, snapshot, run_id)
+            for item, version in zip(items, versions, strict=True)
+        ]
+
+
+def next_version(connection: sa.Connection, kind: str, name: str) -> int:
+    """The number of a result's next version; retired ones keep theirs."""
+    same = sa.and_(t.results.c.kind == kind, t.results.c.name == name)
+    return int(connection.execute(sa.select(sa.func.max(t.results.c.version)).where(same)).scalar() or 0) + 1
+
+
+def insert_result(
+    connection: sa.Connection, item: NewResult, version: int, snapshot: int, run_id: str | None
+) -> ResultRecord:
+    """Make stored files visible as a version of a result, inside the transaction that publishes them."""
+    result_id = secrets.token_hex(8)
+    connection.execute(
+        sa.insert(t.results).values(
+            id=result_id,
+            kind=item.kind,
+            name=item.name,
+            version=version,
+            run_id=run_id,
+            files=json.dumps({key: file_to_json(value) for key, value in item.files.items()}),
+            meta=json.dumps(item.meta),
+            published_in=snapshot,
+        )
+    )
+    stored = sa.select(t.results).where(t.results.c.id == result_id)
+    return record_of(connection.execute(stored).mappings().one())

@@ -142,7 +142,7 @@ def read_samples(connection: sa.Connection, snapshot: int | None) -> pd.DataFram
     seen = set(ids)
     others = connection.execute(
         sa.select(t.rows.c.sample_id)
-        .where(as_of(t.rows, snapshot))
+        .where(as_of(t.rows, snapshot), t.rows.c.assay.not_like("%@%"))  # a layer's samples are its source's
         .group_by(t.rows.c.sample_id)
         .order_by(sa.func.min(t.rows.c.id))
     ).scalars()

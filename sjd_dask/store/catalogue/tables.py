@@ -20,7 +20,8 @@ from sqlalchemy import (
 )
 
 # Oldest first. A database at any other revision was written by a newer package.
-REVISIONS: Final = ("0001",)
+REVISIONS: Final = ("0001", "0002")
+# Of everything else on disk. A new table or column raises the revision alone: it can be made where it is missing.
 FORMAT_VERSION: Final = 1
 
 metadata = MetaData()
@@ -45,11 +46,12 @@ snapshots = Table(
     Column("run_id", String(64)),
 )
 
+# An assay whose name holds an '@' is a layer's (see store/layer.py): nobody but the store can make one.
 assays = Table(
     "assays",
     metadata,
     Column("name", String(200), primary_key=True),
-    Column("quantity", String(32), nullable=False),
+    Column("quantity", String(200), nullable=False),
     Column("n_features", Integer, nullable=False),
     Column("feature_hash", String(64), nullable=False),
     Column("feature_table", String(64), nullable=False),
@@ -85,6 +87,7 @@ rows = Table(
     Column("retired_in", Integer, ForeignKey("snapshots.id")),
     Column("segment_id", String(64), ForeignKey("segments.id"), nullable=False),
     Column("row_index", Integer, nullable=False),
+    Column("source_hash", String(64)),  # of a layer's row: the hash of the row it was made from
     # Two writers of one sample meet here: only one live row a sample can exist.
     Index("uq_rows_live", "assay", "sample_id", unique=True, sqlite_where=_LIVE, postgresql_where=_LIVE),
     Index("ix_rows_segment", "segment_id"),
