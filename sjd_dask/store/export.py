@@ -17,17 +17,19 @@ import pyarrow.parquet as pq
 
 from sjd_dask.errors import SpecError
 from sjd_dask.store.cohort import Cohort
+from sjd_dask.store.export_matrix import open_matrix, write_matrix
 from sjd_dask.store.files import writing
 from sjd_dask.store.result import MAIN, Result
 
 
 def export(cohort: Cohort, ref: str, path: str | Path, table: str = MAIN) -> Path:
-    """Write a result table to a file.
+    """Write a result table, a layer or an assay to a file.
 
     Parameters
     ----------
     ref : str
-        ``kind/name`` or ``kind/name@version``.
+        ``kind/name`` or ``kind/name@version``; ``layers/NAME[@VERSION]`` and ``assays/NAME`` are matrices, see
+        `export_matrix.write_matrix` for how they are written.
     path : str or Path
         ``.tsv`` or ``.csv`` (UTF-8, LF, floats with 17 significant digits, missing as an empty field), ``.parquet``, or
         ``.zarr`` (a new folder; one variable a column, dim ``row``). An existing file is replaced when the new one is
@@ -50,10 +52,17 @@ def export(cohort: Cohort, ref: str, path: str | Path, table: str = MAIN) -> Pat
     writer = writers.get(target.suffix.lower())
     if writer is None:
         raise SpecError(f"{target.name!r} ends in none of {', '.join(writers)}: the ending chooses the format")
-    result = cohort.result(ref)
-    result.file(table)
+    matrix = open_matrix(cohort, ref)
+    if matrix is not None and table != MAIN:
+        raise SpecError(f"{ref} is a matrix and has no table {table!r}; leave the table out")
     if target.suffix.lower() == ".zarr" and target.exists():
         raise SpecError(f"{target} exists; remove it or choose another name")
+    if matrix is not None:
+        with writing(str(target), "nothing was exported"), _complete(target) as temporary:
+            write_matrix(matrix, temporary, target.suffix.lower())
+        return target
+    result = cohort.result(ref)
+    result.file(table)
     with writing(str(target), "nothing was exported"), _complete(target) as temporary:
         writer(result, table, temporary)
     return target

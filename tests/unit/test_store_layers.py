@@ -8,6 +8,7 @@ import sqlite3
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
@@ -16,12 +17,14 @@ from store_helpers import betas, decoded, folder_as_bucket, put
 from store_layer_helpers import HASH, doubled, fill, layer_values, put_layer, source_values, written_rows
 
 from sjd_dask.errors import Busy, DataError, SpecError
+from sjd_dask.store import export_matrix
 from sjd_dask.store.arrays import arrays_bytes, read_arrays, write_arrays
 from sjd_dask.store.catalogue import tables as t
 from sjd_dask.store.catalogue.results import ArraysFile
 from sjd_dask.store.catalogue.runs import claim_run, finish_run, get_run, request_cancel
 from sjd_dask.store.cohort import Cohort, create_cohort, open_cohort
 from sjd_dask.store.compact import compact
+from sjd_dask.store.export import export
 from sjd_dask.store.features import FeatureSpace
 from sjd_dask.store.files import Files
 from sjd_dask.store.gc import gc
@@ -506,3 +509,55 @@ def test_a_layer_in_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     np.testing.assert_array_equal(layer_values(cohort, "double"), doubled(source_values(cohort, ids(0, 20))))
     verify(cohort)
     assert sorted(one.name for one in (tmp_path / "home").iterdir()) == ["catalogue.sqlite", "cohort.toml"]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_exported_layers(cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    """Features in rows for people, samples in rows for xarray; every bit is there, whatever the stripes."""
+    put_layer(cohort, ids(0, 12), "f1", dtype=dtype)
+    put_layer(cohort, ids(12, 20), "f2", dtype=dtype)
+    compact(cohort, "layers/double")
+    values = layer_values(cohort, "double").astype(dtype)
+    assert np.isnan(values).any()
+    features = list(cohort.assay("meth").feature_ids())
+    for stripe in (1 << 27, 20 * 8 * 7):
+        monkeypatch.setattr(export_matrix, "STRIPE_BYTES", stripe)
+        for ending, separator in ((".tsv", "\t"), (".csv", ",")):
+            file = export(cohort, "layers/double@1", tmp_path / f"out{ending}")
+            text = file.read_text()
+            assert "nan" not in text and text.splitlines()[0] == separator.join(["feature_id", *ids(0, 20)])
+            frame = pd.read_csv(file, sep=separator, index_col="feature_id", dtype={"feature_id": str})
+            assert list(frame.index) == features and list(frame.columns) == ids(0, 20)
+            np.testing.assert_array_equal(frame.to_numpy().T.astype(dtype), values)
+        wide = pd.read_parquet(export(cohort, "layers/double", tmp_path / "out.parquet")).set_index("feature_id")
+        assert (
+            list(wide.index) == features and list(wide.columns) == ids(0, 20) and set(wide.dtypes) == {np.dtype(dtype)}
+        )
+        np.testing.assert_array_equal(wide.to_numpy().T, values)
+    monkeypatch.setattr(export_matrix, "MAX_COLUMNS", 19)
+    long = pd.read_parquet(export(cohort, "layers/double", tmp_path / "out.parquet"))
+    assert list(long.columns) == ["feature_id", "sample_id", "value"] and len(long) == 20 * 120
+    np.testing.assert_array_equal(long["value"].to_numpy().reshape(120, 20).T, values)
+    assert long["feature_id"].astype(str).tolist()[::20] == features and long["sample_id"].tolist()[:20] == ids(0, 20)
+    folder = export(cohort, "layers/double", tmp_path / "out.zarr")
+    with xr.open_zarr(folder, consolidated=False) as stored:
+        assert stored["double"].dims == ("samples", "features") and stored["double"].dtype == dtype
+        np.testing.assert_array_equal(stored["double"].to_numpy(), values)
+        assert stored["sample_id"].to_numpy().tolist() == ids(0, 20) and stored.attrs["result"] == "layers/double@1"
+        assert stored["feature_id"].to_numpy().tolist() == features
+    with pytest.raises(SpecError, match=r"out\.zarr exists"):
+        export(cohort, "layers/double", folder)
+    with pytest.raises(SpecError, match="has no table 'parameters'"):
+        export(cohort, "layers/double", tmp_path / "p.tsv", "parameters")
+    with pytest.raises(SpecError, match="no layer 'layers/none'"):
+        export(cohort, "layers/none", tmp_path / "p.tsv")
+    assert not [one for one in tmp_path.iterdir() if one.name.startswith(".")]
+
+
+def test_exported_assays(cohort: Cohort, tmp_path: Path) -> None:
+    frame = pd.read_csv(export(cohort, "assays/meth", tmp_path / "a.tsv"), sep="\t", index_col=0)
+    np.testing.assert_array_equal(frame.to_numpy().T, decoded(cohort, "meth"))
+    put(cohort, "rna", ["a", "b"], np.array([[1.0, 300.0], [2.0, np.nan]]), "counts")
+    assert export(cohort, "assays/rna", tmp_path / "a.csv").read_text() == "feature_id,a,b\nf0,1,2\nf1,300,\n"
+    with xr.open_zarr(export(cohort, "assays/meth", tmp_path / "a.zarr"), consolidated=False) as stored:
+        np.testing.assert_allclose(stored["beta"].to_numpy(), decoded(cohort, "meth"), rtol=0, atol=1e-9)
