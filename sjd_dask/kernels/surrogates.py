@@ -94,12 +94,12 @@ def usable(values: FloatArray, basis: FloatArray) -> tuple[NDArray[np.bool_], ND
     ndarray of bool, ndarray of bool
         (p,) complete features (every value finite); complete ones that vary beyond the design.
     """
-    complete = np.isfinite(values).all(axis=0)
+    complete: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(values), axis=0)
     with np.errstate(invalid="ignore", over="ignore"):
         total = np.einsum("ij,ij->j", values, values)
         rest = values - basis @ (basis.T @ values)
         left = np.einsum("ij,ij->j", rest, rest)
-        varies: NDArray[np.bool_] = complete & (left > _CONSTANT * total)
+        varies: NDArray[np.bool_] = np.logical_and(complete, left > _CONSTANT * total)
     return complete, varies
 
 
@@ -321,6 +321,6 @@ def round_seeds(seed: int, rounds: int) -> NDArray[np.uint64]:
     return np.asarray(state, dtype=np.uint64)
 
 
-def rounds_at_once(n: int, memory: float = 256e6) -> int:
+def rounds_at_once(n: int, memory: float = 128e6) -> int:
     """How many (n, n) sums fit a pass."""
     return max(1, math.floor(memory / (8.0 * n * n)))

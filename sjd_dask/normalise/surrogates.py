@@ -76,7 +76,7 @@ def num_sv(
     design : ndarray, shape (n, k)
         Full design, with the terms of interest.
     method : {"leek", "be"}
-        ``leek``: the asymptotic rule of Leek (2011), two passes over the data with up to 1700 samples, more with more.
+        ``leek``: the asymptotic rule of Leek (2011), two passes over the data with up to 1200 samples, more with more.
         ``be``: parallel analysis by permutation (Buja and Eyuboglu 1992), which tends to give more.
     rounds, seed : int
         Permutations of ``be``, named by the seed and the feature's number: the same in any partition. R's own random
