@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from sjd_dask.associate.results import FeatureFits
 from sjd_dask.kernels import correlation, gls, linear, rank
+from sjd_dask.kernels.linear_contrasts import ContrastFit
 from sjd_dask.kernels.methylation import beta_to_m
+from sjd_dask.kernels.weighted import WeightedFit, weighted_contrasts
 
 Floats = NDArray[np.float64]
 Columns = Callable[[NDArray[np.int64]], Floats]
@@ -143,11 +145,20 @@ def join_fits(stripes: list[FeatureFits]) -> FeatureFits:
 
 def contrast_fits(fit: linear.LinearFit, design: linear.LinearDesign, model: LinearModel) -> FeatureFits:
     """The contrasts of a fit, in the coordinates of the design it was made with."""
-    tested = linear.contrast_fit(fit, design, model.contrasts, model.na_contrasts)
+    return _feature_fits(fit, linear.contrast_fit(fit, design, model.contrasts, model.na_contrasts), fit.sigma2)
+
+
+def weighted_fits(fit: WeightedFit, model: LinearModel) -> FeatureFits:
+    """The contrasts of a fit with weights."""
+    tested = weighted_contrasts(fit, model.basis, model.contrasts, model.na_contrasts)
+    return _feature_fits(fit.scaled, tested, fit.sigma2)
+
+
+def _feature_fits(fit: linear.LinearFit, tested: ContrastFit, sigma2: Floats) -> FeatureFits:
     return FeatureFits(
         effects=tested.effects,
         stdev_unscaled=tested.stdev_unscaled,
-        sigma2=fit.sigma2,
+        sigma2=sigma2,
         df_residual=fit.df_residual,
         mean=fit.mean,
         n_samples=fit.n_samples,

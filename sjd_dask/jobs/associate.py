@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,18 +15,23 @@ from sjd_dask import names
 from sjd_dask.associate import model as models
 from sjd_dask.associate.results import FeatureFits, Summary, association_columns, contrast_labels, summarise
 from sjd_dask.designs import design as designs
-from sjd_dask.errors import DataError, PlanRefused, SpecError
+from sjd_dask.errors import PlanRefused, SpecError
 from sjd_dask.jobs import associate_inputs as inputs
 from sjd_dask.jobs import associate_tasks as tasks
+from sjd_dask.jobs import associate_weights as weighing
 from sjd_dask.jobs.spec import AssociateSpec, JobSpec, resolve_path
+from sjd_dask.jobs.stripes import gather, stripes
+from sjd_dask.jobs.weight_tasks import ROW_BLOCK as WEIGHTED_ROWS
+from sjd_dask.jobs.weight_tasks import WeightedWork, fit_weighted_partition
 from sjd_dask.kernels import correlation, linear, multiplicity
 from sjd_dask.runtime.fingerprint import fingerprint
 from sjd_dask.runtime.limits import available_cpus
-from sjd_dask.runtime.plan import PROCESS_BYTES, Partition, Plan, calibrate, estimate_seconds, feature_partitions
+from sjd_dask.runtime.plan import PROCESS_BYTES, Partition, Plan, calibrate, estimate_seconds
 from sjd_dask.store.cohort import open_cohort
 
 if TYPE_CHECKING:
     from sjd_dask.jobs.driver import Runner
+    from sjd_dask.runtime.runs import RunSession
     from sjd_dask.store.assay import Assay
     from sjd_dask.store.cohort import Cohort
 
@@ -35,6 +41,8 @@ METHOD_VERSIONS = {"linear": 1, "block": 1, "wilcoxon": 1, "kruskal": 1, "welch"
 # Cells of a task: at 3 to 5 ns a cell about a tenth of a second, against 6 ms that a task costs to schedule.
 TASK_CELLS = 20_000_000
 ROW_BLOCK = 256
+# Keys of the spec that don't make another run by themselves: what they come to is in its fingerprint.
+WEIGHT_KEYS = ("weights", "span", "array_method")
 # Raw bytes of whole columns in a task; a stripe narrower than a chunk decodes its chunks several times over.
 COLUMN_STRIPE_BYTES = 256 << 20
 MOST_DECODES = 16
@@ -53,6 +61,7 @@ class AssociateJob:
     contrast_matrix: NDArray[np.float64]
     contrast_names: list[str]
     block_codes: NDArray[np.int64] | None
+    weighting: weighing.Weighting | None
     group_codes: NDArray[np.int64] | None
     group_levels: list[str]
     sample_facts: dict[str, Any]
@@ -66,14 +75,17 @@ class AssociateJob:
     @property
     def by_columns(self) -> bool:
         """Whether a task needs all samples of a feature at once."""
-        return self.spec.test != "linear" or self.block_codes is not None
+        weighed = self.weighting is not None and self.weighting.has_samples
+        return self.spec.test != "linear" or self.block_codes is not None or weighed
 
     def plan(self, n_workers: int, memory_per_worker: int, *, calibrate: bool = False) -> Plan:
         """Partitions, which don't depend on the cluster, and what they cost."""
         reader = self.matrix.reader
         n, width = reader.n_samples, self._width()
         notes = []
-        partitions = _stripes(reader.n_features, width, reader.chunk_features)
+        if self.weighting is not None:
+            weighing.check_size(self.weighting, n)
+        partitions = stripes(reader.n_features, width, reader.chunk_features)
         itemsize = reader.dtype.itemsize
         if self.by_columns:
             decodes = -(-min(reader.chunk_features, reader.n_features) // width)
@@ -90,28 +102,47 @@ class AssociateJob:
                     f"stripes of {width:,} features, narrower than a chunk: each chunk is decoded {decodes} times"
                 )
             peak = n * width * itemsize * 2 + 6 * tasks.COLUMN_BYTES
+            if self.weighting is not None:
+                notes.append("the weights of samples take further rounds where they converge in steps")
+                peak = max(peak + 3 * n * n * 8, self._streamed_peak(width))
         else:
-            p = 1 if self.basis is None else self.basis.p
-            missing_state = p * (p + 1) // 2 + 2 * p
-            peak = ROW_BLOCK * width * itemsize * 2 + width * 8 * (
-                4 * p + missing_state + 4 * len(self.contrast_names) + 8
-            )
-        rounds = 2 if self._estimates_correlation() else 1
+            peak = self._streamed_peak(width)
+        rounds = self._rounds()
         n_columns = 2 * max(1, len(self.contrast_names)) + 5
         rows = reader.n_features * (len(self.contrast_names) + (len(self.contrast_names) > 1))
         return Plan(
             job="associate",
             output=f"{self.kind}/{self.spec.output}",
-            partitions=self._numbered(partitions, rounds),
-            bytes_in=reader.n_bytes * rounds,
+            partitions=[
+                one for i, name in enumerate(rounds) for one in weighing.numbered(partitions, name, i * len(partitions))
+            ]
+            if len(rounds) > 1
+            else partitions,
+            bytes_in=reader.n_bytes * len(rounds),
             bytes_out=rows * 10 * 8,
             peak_bytes_per_task=peak + PROCESS_BYTES,
             driver_bytes=reader.n_features * n_columns * 8 * 3 + rows * 12 * 8 * 2 + (256 << 20),
-            estimated_seconds=self._estimate(partitions, n_workers) * rounds if calibrate else None,
+            estimated_seconds=self._estimate(partitions, n_workers) * len(rounds) if calibrate else None,
             notes=notes,
             n_workers=n_workers,
             memory_per_worker=memory_per_worker,
         )
+
+    def _streamed_peak(self, width: int) -> int:
+        """Bytes of the sums of a stripe of features, with a block of samples."""
+        p = 1 if self.basis is None else self.basis.p
+        # The sums of each feature's own design, once more while they are turned for the solver where all have one.
+        own = p * (p + 1) // 2 * (1 if self.weighting is None else 4) + 2 * p
+        block = ROW_BLOCK * width * self.matrix.reader.dtype.itemsize * 2
+        if self.weighting is not None:
+            block += 4 * WEIGHTED_ROWS * width * 8
+        return block + width * 8 * (4 * p + own + 4 * len(self.contrast_names) + 8)
+
+    def _rounds(self) -> list[str]:
+        """Passes over the data."""
+        if self.weighting is not None:
+            return self.weighting.rounds()
+        return ["correlation", "fit"] if self._estimates_correlation() else ["fit"]
 
     def _width(self) -> int:
         """Features of a partition: a function of the data alone, so that a run can be resumed on any cluster."""
@@ -127,15 +158,6 @@ class AssociateJob:
         # Equal parts of a chunk, so that no stripe touches two.
         return -(-chunk // -(-chunk // max(1, fitting)))
 
-    def _numbered(self, partitions: list[Partition], rounds: int) -> list[Partition]:
-        if rounds == 1:
-            return partitions
-        first = [Partition(p.index, p.feature_start, p.feature_stop, {"round": "correlation"}) for p in partitions]
-        second = [
-            Partition(len(partitions) + p.index, p.feature_start, p.feature_stop, {"round": "fit"}) for p in partitions
-        ]
-        return first + second
-
     def _estimate(self, partitions: list[Partition], n_workers: int) -> float:
         """Seconds from a short calibration: one real stripe is read and computed here."""
         reader = self.matrix.reader
@@ -145,6 +167,11 @@ class AssociateJob:
         function, work = self._fit_task(self.spec.block_correlation if self.block_codes is not None else None)
         if self.block_codes is not None and self.spec.block_correlation is None:
             function, work = tasks.correlation_partition, work
+        if self.weighting is not None:
+            # Not the rule, which isn't known yet, but the same arithmetic.
+            rounds = self._weight_rounds(None)
+            function = fit_weighted_partition
+            work = dataclasses.replace(rounds.work, samples=np.ones(reader.n_samples))
         share = (stop - first.feature_start) / (first.feature_stop - first.feature_start)
         seconds = calibrate(lambda: function(work, trial), budget=0.5)
         return estimate_seconds(seconds / share, len(partitions), n_workers)
@@ -160,9 +187,9 @@ class AssociateJob:
         if self.block_codes is not None:
             if self._estimates_correlation():
                 half = len(partitions) // 2
-                parts = runner.run(tasks.correlation_partition, self._linear_work(None), partitions[:half])
+                found = runner.run(tasks.correlation_partition, self._linear_work(None), partitions[:half])
                 rho = correlation.consensus_correlation(
-                    np.concatenate([part["correlation"].to_numpy() for part in parts])
+                    np.concatenate([part["correlation"].to_numpy() for part in found])
                 )
                 partitions = partitions[half:]
             facts["block"] = {
@@ -172,8 +199,16 @@ class AssociateJob:
                 "estimated": self._estimates_correlation(),
                 "method": self.spec.correlation_method if self._estimates_correlation() else "given",
             }
-        function, work = self._fit_task(rho)
-        gathered = _gather(runner.run(function, work, partitions), self.matrix.reader.n_features)
+        if self.weighting is None:
+            function, work = self._fit_task(rho)
+            parts = runner.run(function, work, partitions)
+        else:
+            rounds = self._weight_rounds(runner)
+            rounds.estimate()
+            facts["weights"] = rounds.facts
+            self.warnings.extend(rounds.warnings)
+            parts = rounds.fit()
+        gathered = gather(parts, self.matrix.reader.n_features)
         if self.spec.test != "linear":
             columns, labels, more = self._group_columns(gathered)
         else:
@@ -183,6 +218,13 @@ class AssociateJob:
 
     def _estimates_correlation(self) -> bool:
         return self.block_codes is not None and self.spec.block_correlation is None
+
+    def _weight_rounds(self, runner: Runner | None) -> weighing.Rounds:
+        assert self.weighting is not None
+        reader = self.matrix.reader
+        partitions = stripes(reader.n_features, self._width(), reader.chunk_features)
+        work = WeightedWork(self.matrix, self._linear_work(None).model, width=self._width())
+        return weighing.Rounds(runner, partitions, reader.n_features, self.weighting, work)
 
     def _linear_work(self, rho: float | None) -> tasks.LinearWork:
         assert self.basis is not None
@@ -257,9 +299,17 @@ class AssociateJob:
             arrays[name] = pa.array(values, from_pandas=values.dtype.kind == "f")
         return pa.table(arrays)
 
+    def publish(self, session: RunSession, tables: dict[str, pa.Table], meta: dict[str, Any]) -> list[str]:
+        """One result with its tables."""
+        from sjd_dask.jobs.driver import publish_tables
+
+        return publish_tables(self, session, tables, meta)
+
     # -- facts -----------------------------------------------------------------------------------------------------
 
     def _test_name(self) -> str:
+        if self.weighting is not None:
+            return f"weights: {self.weighting.kind}"
         return f"test: {self.spec.test}" if self.spec.test != "linear" else f"block: {self.spec.block}"
 
     def _facts(self, got: dict[str, NDArray[Any]]) -> dict[str, Any]:
@@ -292,8 +342,7 @@ class AssociateJob:
             "na_contrasts": self.spec.na_contrasts,
             "precision": self.spec.precision,
             "cohort": {"name": self.cohort.name, "snapshot": self.assay.snapshot},
-            "assay": self.assay.name,
-            "quantity": self.matrix.quantity,
+            **self._source(),
             "encoding": {
                 "stored_quantity": self.assay.quantity,
                 "dtype": encoding.dtype,
@@ -308,9 +357,23 @@ class AssociateJob:
                 "dropped": [item for item in dropped if item["count"]],
                 "with_missing": int(((used < n) & (used > 0)).sum()),
             },
-            "method_versions": METHOD_VERSIONS,
+            "method_versions": self.method_versions,
             "warnings": list(self.warnings),
         }
+
+    def _source(self) -> dict[str, Any]:
+        """The assay or layer, and what of it was tested."""
+        if self.spec.layer is not None:
+            layer: Any = self.assay
+            quantity = layer.meta.get("scale_after") or self.matrix.quantity
+            return {"assay": layer.source_assay, "layer": layer.ref, "quantity": quantity}
+        log_counts = self.weighting is not None and self.weighting.has_trend
+        return {"assay": self.assay.name, "quantity": names.EXPRESSION if log_counts else self.matrix.quantity}
+
+    @property
+    def method_versions(self) -> dict[str, int]:
+        """Versions of the methods; those of weights where they are used."""
+        return METHOD_VERSIONS if self.weighting is None else {**METHOD_VERSIONS, **weighing.METHOD_VERSIONS}
 
 
 def prepare(spec: JobSpec, base: Path) -> AssociateJob:
@@ -323,9 +386,7 @@ def prepare(spec: JobSpec, base: Path) -> AssociateJob:
     """
     assert isinstance(spec, AssociateSpec)
     cohort = open_cohort(resolve_path(spec.cohort, base))
-    if spec.assay is None:
-        raise SpecError("`layer` needs a normalised layer, and this version makes none: name an `assay`")
-    assay = cohort.assay(spec.assay)
+    assay = inputs.open_matrix(spec, cohort)
     quantity = inputs.tested_quantity(spec, assay)
     warnings: list[str] = []
     chosen, facts = inputs.select_samples(spec, cohort, assay, warnings)
@@ -353,12 +414,14 @@ def prepare(spec: JobSpec, base: Path) -> AssociateJob:
         contrast_names = [f"{factor}[T.{levels[1]}]" if len(levels) == 2 else factor]
     reader = assay.reader(design.sample_ids)
     matrix = tasks.Matrix(reader, quantity)
+    weighting = weighing.asked_weights(spec, cohort, assay, quantity, design.sample_ids)
     if quantity != assay.quantity and reader.encoding.is_float:
         warnings.append(
             "betas are stored as floats, so M-values are computed cell by cell: slower than from uint16 codes"
         )
+    left_out = {"cohort", "partition_features", *WEIGHT_KEYS, *(("layer",) if spec.layer is not None else ())}
     key = {
-        "spec": spec.model_dump(mode="json", exclude={"cohort", "partition_features"}),
+        "spec": spec.model_dump(mode="json", exclude=left_out),
         "quantity": quantity,
         "content": reader.content_hash(),
         "samples": list(design.sample_ids),
@@ -369,6 +432,10 @@ def prepare(spec: JobSpec, base: Path) -> AssociateJob:
         "groups": codes,
         "methods": METHOD_VERSIONS,
     }
+    if spec.layer is not None:
+        key["layer"] = assay.name
+    if weighting is not None:
+        key |= {"weights": weighting.key(), "weight_methods": weighing.METHOD_VERSIONS}
     return AssociateJob(
         spec=spec,
         cohort=cohort,
@@ -379,6 +446,7 @@ def prepare(spec: JobSpec, base: Path) -> AssociateJob:
         contrast_matrix=weights,
         contrast_names=list(contrast_names),
         block_codes=blocks,
+        weighting=weighting,
         group_codes=codes,
         group_levels=levels,
         sample_facts=facts,
@@ -386,33 +454,6 @@ def prepare(spec: JobSpec, base: Path) -> AssociateJob:
         snapshot=assay.snapshot,
         warnings=warnings,
     )
-
-
-def _stripes(n_features: int, width: int, chunk: int) -> list[Partition]:
-    """Stripes whose borders are those of chunks; narrower ones are parts of one chunk each, so none reads two."""
-    if width >= chunk:
-        return feature_partitions(n_features, width, multiple_of=chunk)
-    found: list[Partition] = []
-    for start in range(0, n_features, chunk):
-        for part in feature_partitions(min(chunk, n_features - start), width):
-            found.append(Partition(len(found), start + part.feature_start, start + part.feature_stop))
-    return found
-
-
-def _gather(parts: Any, n_features: int) -> dict[str, NDArray[Any]]:
-    """The columns of all parts, features in order, each written once into its place."""
-    whole: dict[str, NDArray[Any]] = {}
-    at = 0
-    for part in parts:
-        for name in part.column_names:
-            values = part[name].to_numpy()
-            if name not in whole:
-                whole[name] = np.empty(n_features, dtype=values.dtype)
-            whole[name][at : at + len(values)] = values
-        at += part.num_rows
-    if at != n_features:
-        raise DataError(f"the parts hold {at:,} features and the assay {n_features:,}")
-    return whole
 
 
 def _test_facts(summary: Summary) -> dict[str, Any]:

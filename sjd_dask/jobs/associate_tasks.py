@@ -90,18 +90,18 @@ def fit_partition(work: LinearWork, partition: Partition) -> pa.Table:
     sums = linear.new_sums(basis, stop - start, work.model.precision)
     for positions, raw, encoding in work.matrix.reader.row_blocks(start, stop, reuse=True):
         block, table, fill = work.matrix.block(raw, encoding, single)
-        linear.accumulate(sums, _rows(basis.q, positions), block, table, fill, has_intercept=basis.has_intercept)
+        linear.accumulate(sums, design_rows(basis.q, positions), block, table, fill, has_intercept=basis.has_intercept)
     fit = linear.finish(sums, basis)
     if fit.needs_columns.size:
-        fit = linear.refit_columns(fit, basis, _picked_columns(work.matrix, start, fit.needs_columns))
-    return _fits_table(models.contrast_fits(fit, basis, work.model))
+        fit = linear.refit_columns(fit, basis, picked_columns(work.matrix, start, fit.needs_columns))
+    return fits_table(models.contrast_fits(fit, basis, work.model))
 
 
 def fit_block_partition(work: LinearWork, partition: Partition) -> pa.Table:
     """Generalised least squares under the common within-block correlation; needs whole columns."""
     assert work.correlation is not None
     stripes = _column_stripes(work.matrix, partition)
-    return pa.concat_tables([_fits_table(models.fit_blocks(work.model, v, work.correlation)) for v in stripes])
+    return pa.concat_tables([fits_table(models.fit_blocks(work.model, v, work.correlation)) for v in stripes])
 
 
 def correlation_partition(work: LinearWork, partition: Partition) -> pa.Table:
@@ -137,7 +137,7 @@ def _column_stripes(matrix: Matrix, partition: Partition) -> Any:
         yield matrix.values(np.ascontiguousarray(raw[:, first : first + width]), encoding)
 
 
-def _picked_columns(matrix: Matrix, start: int, wanted: NDArray[np.int64]) -> Floats:
+def picked_columns(matrix: Matrix, start: int, wanted: NDArray[np.int64]) -> Floats:
     """Decoded columns of a few features; neighbours within a chunk are read together."""
     picked = np.empty((matrix.reader.n_samples, wanted.size))
     width = column_width(matrix.reader.n_samples)
@@ -151,7 +151,7 @@ def _picked_columns(matrix: Matrix, start: int, wanted: NDArray[np.int64]) -> Fl
     return picked
 
 
-def _rows(q: Floats, positions: NDArray[np.int64]) -> Floats:
+def design_rows(q: Floats, positions: NDArray[np.int64]) -> Floats:
     """Rows of the design for a block; a view where the positions run on."""
     first = int(positions[0])
     if int(positions[-1]) - first + 1 == positions.size and np.all(np.diff(positions) == 1):
@@ -159,7 +159,7 @@ def _rows(q: Floats, positions: NDArray[np.int64]) -> Floats:
     return np.ascontiguousarray(q[positions])
 
 
-def _fits_table(fits: FeatureFits) -> pa.Table:
+def fits_table(fits: FeatureFits) -> pa.Table:
     """What the reduction needs of each feature."""
     columns: dict[str, NDArray[Any]] = {}
     for k in range(len(fits.effects)):

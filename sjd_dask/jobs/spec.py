@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -69,6 +70,21 @@ class AssociateSpec(JobSpec):
     precision: Literal["double", "single"] = Field(
         "double", description="double: float64 products. single: float32 products with float64 sums, for speed."
     )
+    weights: Literal["auto", "none", "voom", "voom_quality", "array"] = Field(
+        "auto",
+        description="test: linear. Weights of observations. voom: from the mean-variance trend of log counts, for an "
+        "assay of counts or a layer whose last step is voom. array: one weight a sample, by how far it lies from the "
+        "model. voom_quality: the product of both. auto: voom for a layer whose last step is voom, else none.",
+    )
+    span: float = Field(
+        0.5, gt=0, le=1, description="With voom weights: share of the features in each local line of the trend."
+    )
+    array_method: Literal["auto", "genebygene", "reml"] = Field(
+        "auto",
+        description="With array and voom_quality. genebygene: one pass in the order of the features, serial. reml: "
+        "the restricted likelihood of all features, on all workers. auto: limma's choice, which is reml for `array` "
+        "without missing values and genebygene otherwise.",
+    )
     samples: str | None = Field(None, description="pandas query over the sample columns; the samples to use.")
     partition_features: int | None = Field(
         None,
@@ -83,10 +99,22 @@ class AssociateSpec(JobSpec):
         if self.test != "linear":
             set_keys = [k for k in ("contrasts", "block", "block_correlation") if getattr(self, k) is not None]
             set_keys += [k for k in ("trend", "robust") if getattr(self, k)]
+            set_keys += ["weights"] if self.weights not in ("auto", "none") else []
             if set_keys:
                 raise ValueError(f"{', '.join(set_keys)} belong(s) to `test: linear`, not to `test: {self.test}`")
         if self.test != "wilcoxon" and (self.exact != "auto" or not self.continuity):
             raise ValueError("`exact` and `continuity` belong to `test: wilcoxon`")
+        if self.weights not in ("auto", "none"):
+            if self.block is not None:
+                raise ValueError(
+                    f"`weights: {self.weights}` and `block` don't go together in this version: leave one of them out"
+                )
+            if self.precision == "single":
+                raise ValueError(f"`weights: {self.weights}` needs `precision: double`")
+        if self.span != 0.5 and self.weights in ("none", "array"):
+            raise ValueError("`span` belongs to `weights: voom` and `weights: voom_quality`")
+        if self.array_method != "auto" and self.weights not in ("array", "voom_quality"):
+            raise ValueError("`array_method` belongs to `weights: array` and `weights: voom_quality`")
         if self.block_correlation is not None and self.block is None:
             raise ValueError("`block_correlation` needs `block`, the sample column of repeated measures")
         if self.moderation == "none" and (self.trend or self.robust):
@@ -94,7 +122,18 @@ class AssociateSpec(JobSpec):
         return self
 
 
-JOBS: dict[str, type[JobSpec]] = {"associate": AssociateSpec}
+# Imported when asked for: the methods of a job bring their kernels.
+JOBS: dict[str, str] = {
+    "normalise": "sjd_dask.jobs.normalise_spec:NormaliseSpec",
+    "associate": "sjd_dask.jobs.spec:AssociateSpec",
+}
+
+
+def spec_model(job: str) -> type[JobSpec]:
+    """The checked model of a job's spec."""
+    module, _, name = JOBS[job].partition(":")
+    model: type[JobSpec] = getattr(importlib.import_module(module), name)
+    return model
 
 
 def read_spec(path: str | Path, overrides: list[str] | None = None) -> tuple[JobSpec, Path]:
@@ -136,7 +175,7 @@ def parse_spec(raw: dict[str, Any], where: str) -> JobSpec:
     if job not in JOBS:
         known = ", ".join(JOBS)
         raise SpecError(f"{where}: `job` is {job!r}; the jobs of this version are: {known}")
-    model = JOBS[job]
+    model = spec_model(job)
     try:
         return model.model_validate(raw)
     except ValidationError as error:

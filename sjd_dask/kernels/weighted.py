@@ -216,7 +216,7 @@ def refit_weighted(fit: WeightedFit, design: LinearDesign, columns: NDArray[Any]
     fit : WeightedFit
     design : LinearDesign
     columns : ndarray, (n samples in the order of the design, len(fit.needs_columns)), NaN where missing
-    weights : ndarray, the shape of `columns`, or (n,)
+    weights : ndarray, the shape of `columns`, or (n,) or (n, 1)
     """
     needed, scaled = fit.needs_columns, fit.scaled
     if columns.shape != (design.n, needed.size):

@@ -41,6 +41,12 @@ def test_overrides_are_yaml_and_reach_nested_keys(tmp_path: Path) -> None:
         ({"block_correlation": 1.2, "block": "p"}, "block_correlation"),
         ({"precision": "half"}, "precision"),
         ({"contrasts": {"a": {"b": "x"}}}, "contrasts"),
+        ({"weights": "voom", "block": "p"}, "block"),
+        ({"weights": "array", "precision": "single"}, "precision"),
+        ({"weights": "array", "test": "kruskal"}, "weights"),
+        ({"weights": "array", "span": 0.3}, "span"),
+        ({"weights": "voom", "span": 1.5}, "span"),
+        ({"weights": "voom", "array_method": "reml"}, "array_method"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
 )
