@@ -37,6 +37,7 @@ _LEAST_SIGNAL = 10.0
 _TOLERANCE = 2.0**-26
 _EVALUATIONS = 500
 _BIG = 1e35
+_FEW = 4096
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,17 @@ def normexp_fit(intensities: Floats, method: NormexpMethod = "saddle") -> Normex
         raise DataError(f"a background fit needs at least 4 intensities, and this array has {len(x)}")
     if not np.isfinite(x).all():
         raise DataError("this array has infinite intensities; repair or remove them")
-    start = _start(x)
     if method == "mle":
-        found, m2loglik = _maximise(x, start)
+        # limma starts at the saddlepoint's optimum; on long arrays a few thousand order statistics show its place.
+        few = x if len(x) <= _FEW else np.sort(x)[np.arange(_FEW) * len(x) // _FEW + len(x) // (2 * _FEW)]
+        found, m2loglik = _maximise(x, _fit_saddle(few)[0])
     else:
-        found, m2loglik = _simplex(lambda at: _saddle(x, at[0], at[1], at[2]), start)
+        found, m2loglik = _fit_saddle(x)
     return NormexpParameters(float(found[0]), float(found[1]), float(found[2]), m2loglik)
+
+
+def _fit_saddle(x: Floats) -> tuple[Floats, float]:
+    return _simplex(lambda at: _saddle(x, at[0], at[1], at[2]), _start(x))
 
 
 def _start(x: Floats) -> Floats:
@@ -164,7 +170,7 @@ def _simplex(function: Callable[[Floats], float], start: Floats) -> tuple[Floats
 
 
 def _maximise(x: Floats, start: Floats) -> tuple[Floats, float]:
-    """Maximum of the exact likelihood and its -2 log, by BFGS; by the simplex search where that gets stuck."""
+    """Maximum of the exact likelihood and its -2 log, by BFGS from the saddlepoint's parameters."""
     # In units of the background, mu is of the size of the other two.
     unit = math.exp(start[1])
 
@@ -175,11 +181,14 @@ def _maximise(x: Floats, start: Floats) -> tuple[Floats, float]:
         return value, np.array([unit * d_mu, d_sigma, d_alpha])
 
     first = np.array([0.0, start[1], start[2]])
+    begin = objective(first)[0]
     done = scipy.optimize.minimize(objective, first, jac=True, method="BFGS", options={"gtol": 1e-8, "maxiter": 100})
-    if not (np.isfinite(done.x).all() and np.abs(done.jac).max() < 1e-4):
-        return _simplex(lambda at: 2.0 * len(x) * _exact(x, at[0], at[1], at[2])[0], start)
+    if not np.isfinite(done.x).all() or done.fun >= begin:
+        return start, 2.0 * len(x) * begin
     # A last quasi-Newton step costs nothing: gradient and inverse Hessian are there.
     at = done.x - done.hess_inv @ done.jac
+    if not objective(at)[0] <= done.fun:
+        at = done.x
     return np.array([start[0] + unit * at[0], at[1], at[2]]), 2.0 * len(x) * float(done.fun)
 
 
@@ -194,7 +203,11 @@ def _saddle(x: Floats, mu: float, log_sigma: float, log_alpha: float) -> float: 
         m = e - sigma2 / alpha
         root = math.sqrt(m * m + 4.0 * sigma2)
         r = 0.5 * (m + root) if m > 0.0 else 2.0 * sigma2 / (root - m)
-        theta = 1.0 / alpha - 1.0 / r
+        # The simplex tries absurd corners too, so of two equal forms the one that cancels less is taken.
+        if max(abs(e), r) * min(alpha, r) < sigma2:
+            theta = (e - r) / sigma2
+        else:
+            theta = 1.0 / alpha - 1.0 / r
         r2 = r * r
         k2 = sigma2 + r2
         rho = r2 / k2
@@ -242,13 +255,24 @@ def _exact(
     total = total_mu = total_sigma = total_alpha = 0.0
     for i in range(x.size):
         e = x[i] - mu
-        log_cdf, hazard = _log_cdf(e / sigma - ratio)
-        total += -log_alpha - e / alpha + 0.5 * ratio * ratio + log_cdf
-        total_mu += 1.0 / alpha - hazard / sigma
-        total_sigma += ratio * ratio - hazard * (e / sigma + ratio)
-        total_alpha += -1.0 + e / alpha - ratio * ratio + hazard * ratio
+        u = e / sigma
+        z = u - ratio
+        if z > _FAR:
+            log_cdf, hazard = _log_cdf(z)
+            total += log_cdf - e / alpha + 0.5 * ratio * ratio
+            total_mu += 1.0 / alpha - hazard / sigma
+            total_sigma += ratio * ratio - hazard * (u + ratio)
+            total_alpha += -1.0 + e / alpha - ratio * ratio + hazard * ratio
+        else:
+            # All terms in the square of the ratio cancel, so they are left out before they grow.
+            far = _series(-z)
+            excess = -z * far / (1.0 - far)
+            total += math.log1p(-far) - math.log(-z) - 0.5 * u * u - 0.5 * math.log(2.0 * math.pi)
+            total_mu += (u - excess) / sigma
+            total_sigma += u * u - excess * (u + ratio)
+            total_alpha += -1.0 + excess * ratio
     n = x.size
-    return -total / n, -total_mu / n, -total_sigma / n, -total_alpha / n
+    return log_alpha - total / n, -total_mu / n, -total_sigma / n, -total_alpha / n
 
 
 def normexp_signal(intensities: Floats, parameters: NormexpParameters) -> Floats:
