@@ -71,6 +71,9 @@ class Job(Protocol):
     def execute(self, plan: Plan, runner: Runner) -> tuple[dict[str, pa.Table], dict[str, Any]]:
         """Compute; give the tables to publish and the facts of the run."""
 
+    def publish(self, session: RunSession, tables: dict[str, pa.Table], meta: dict[str, Any]) -> list[str]:
+        """Make them visible in one transaction, and give the references of the results."""
+
 
 @dataclasses.dataclass
 class Outcome:
@@ -100,6 +103,10 @@ def prepare(spec: JobSpec, base: Path) -> Job:
         from sjd_dask.jobs.associate import prepare as prepare_associate
 
         return prepare_associate(spec, base)
+    if spec.job == "normalise":  # type: ignore[attr-defined]
+        from sjd_dask.jobs.normalise import prepare as prepare_normalise
+
+        return prepare_normalise(spec, base)
     raise SpecError(f"there is no job {spec.job!r}")  # type: ignore[attr-defined]
 
 
@@ -200,11 +207,17 @@ def _run(job: Job, cluster: str | Cluster, workers: int | None, quiet: bool) -> 
             }
             # A signal that came after the last partition counts too.
             session.check()
-            result = job.cohort.publish_result(
-                job.kind, spec.output, tables, meta, run_id=session.run_id, epoch=session.epoch
-            )
-            session.finish([result.ref])
-    return Outcome(job.cohort, session.run_id, "published", [result.ref], job.warnings, time.perf_counter() - begin)
+            references = job.publish(session, tables, meta)
+            session.finish(references)
+    return Outcome(job.cohort, session.run_id, "published", references, job.warnings, time.perf_counter() - begin)
+
+
+def publish_tables(job: Job, session: RunSession, tables: dict[str, pa.Table], meta: dict[str, Any]) -> list[str]:
+    """Publish the tables of a job as one result under its output's name."""
+    result = job.cohort.publish_result(
+        job.kind, job.spec.output, tables, meta, run_id=session.run_id, epoch=session.epoch
+    )
+    return [result.ref]
 
 
 def resume_job(

@@ -8,7 +8,7 @@ from typing import Any
 
 from sjd_dask import names
 from sjd_dask.errors import SpecError
-from sjd_dask.jobs.spec import JOBS
+from sjd_dask.jobs.spec import JOBS, spec_model
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -57,7 +57,7 @@ def schema_text(name: str) -> str:
         If there is no schema of that name.
     """
     if name in JOBS:
-        schema: dict[str, Any] = {"$schema": _DRAFT, **JOBS[name].model_json_schema()}
+        schema: dict[str, Any] = {"$schema": _DRAFT, **spec_model(name).model_json_schema()}
     elif name == names.ASSOCIATIONS:
         schema = {
             "$schema": _DRAFT,

@@ -20,6 +20,7 @@ from sjd_dask.normalise.method import METHODS, Arrays, Block, Method, Reference,
 
 FORMAT = 1
 _PREFIX = "step"
+_EXTRA = "extra."
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +39,8 @@ class Chain:
     facts : dict
         Provenance as plain data: versions of the package and libraries. Not part of the hash.
     extra : dict of str to ndarray
-        Arrays kept beside the steps, such as the reference of the quality table. Part of the hash.
+        Arrays kept beside the steps, such as the reference of the quality table. They change no value of a layer and
+        are not part of the hash.
     """
 
     steps: tuple[tuple[Method, Arrays], ...]
@@ -71,7 +73,7 @@ class Chain:
                 found.append(f"step `{method.method}` can't be frozen: {method.why_not_frozen}")
             if method.outcome_columns():
                 found.append(
-                    f"step `{method.method}` needs {', '.join(map(repr, method.outcome_columns()))} of each new sample, "
+                    f"step `{method.method}` needs {', '.join(map(repr, method.outcome_columns()))} of each sample, "
                     "which a model must not know: fit it without covariates"
                 )
         return found
@@ -93,7 +95,7 @@ class Chain:
         arrays, attributes = self.to_arrays()
         attributes.pop("facts")
         digest.update(json.dumps(attributes, sort_keys=True).encode())
-        for name in sorted(arrays):
+        for name in sorted(one for one in arrays if not one.startswith(_EXTRA)):
             value = arrays[name]
             if value.dtype.kind in "UO":
                 for one in value.ravel():
@@ -158,7 +160,7 @@ class Chain:
                 arrays[f"{_PREFIX}{i}.{method.method}.{name}"] = _text(array) if array.dtype.kind in "UO" else array
         for name, value in self.extra.items():
             array = np.asarray(value)
-            arrays[f"extra.{name}"] = _text(array) if array.dtype.kind in "UO" else array
+            arrays[f"{_EXTRA}{name}"] = _text(array) if array.dtype.kind in "UO" else array
         attributes = {
             "format": FORMAT,
             "steps": [{**method.options(), "version": method.version} for method, _ in self.steps],
@@ -205,7 +207,7 @@ class Chain:
             scale=str(attributes["scale"]),
             reference_samples=tuple(map(str, arrays["reference_sample"])),
             facts=dict(attributes.get("facts", {})),
-            extra={k.removeprefix("extra."): v for k, v in arrays.items() if k.startswith("extra.")},
+            extra={k.removeprefix(_EXTRA): v for k, v in arrays.items() if k.startswith(_EXTRA)},
         )
 
     def to_dataset(self) -> xr.Dataset:
@@ -354,8 +356,9 @@ def extend_chain(chain: Chain, reference: Reference) -> Chain:
     steps: list[tuple[Method, Arrays]] = []
     extended = False
     for number, (method, parameters) in enumerate(chain.steps):
-        if hasattr(method, "extend"):
-            parameters, extended = method.extend(parameters, reference), True
+        added = method.extend(parameters, reference)
+        if added is not None:
+            parameters, extended = added, True
         steps.append((method, parameters))
         if number < len(chain.steps) - 1:
             reference = reference.after(method, parameters)

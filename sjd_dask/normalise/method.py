@@ -209,6 +209,13 @@ class Method:
         """Parameters from the reference set."""
         return {}
 
+    def extend(self, parameters: Mapping[str, NDArray[Any]], reference: Reference) -> Arrays | None:
+        """Parameters with those for the new batches of these samples added, the others unchanged bit for bit.
+
+        None for a method that knows no batches.
+        """
+        return None
+
     def out_features(self, parameters: Mapping[str, NDArray[Any]], feature_ids: NDArray[Any]) -> NDArray[Any] | None:
         """Mask of the features that are kept, or None for all."""
         return None

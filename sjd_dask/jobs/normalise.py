@@ -1,0 +1,464 @@
+"""Normalised layers: fit a chain on a reference set or take a frozen one, then write rows segment by segment."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from sjd_dask.errors import DataError, SpecError
+from sjd_dask.jobs import normalise_tasks as tasks
+from sjd_dask.jobs.associate_tasks import Matrix
+from sjd_dask.jobs.normalise_quality import QualityTables, quality_tables
+from sjd_dask.jobs.normalise_reference import (
+    BLOCK_BYTES,
+    TASK_CELLS,
+    ClusterReference,
+    Phases,
+    Source,
+    sample_ranges,
+)
+from sjd_dask.jobs.normalise_spec import NormaliseSpec
+from sjd_dask.jobs.sources import SampleSource, open_source, select
+from sjd_dask.jobs.spec import JobSpec, resolve_path
+from sjd_dask.normalise.chain import Chain, check_methods, extend_chain, fit_chain
+from sjd_dask.normalise.method import Arrays, Method, require_columns
+from sjd_dask.normalise.quality import MOST_SKETCHED, sketched
+from sjd_dask.runtime.fingerprint import fingerprint
+from sjd_dask.runtime.plan import PROCESS_BYTES, Partition, Plan
+from sjd_dask.store.catalogue.layers import LayerRows
+from sjd_dask.store.cohort import open_cohort
+from sjd_dask.store.features import FeatureSpace
+from sjd_dask.store.layer import layer_key
+from sjd_dask.store.layer_writing import LayerSegment, create_segment, existing_rows, finish_segment, plan_segments
+from sjd_dask.store.layout import Encoding
+
+if TYPE_CHECKING:
+    from sjd_dask.jobs.driver import Runner
+    from sjd_dask.runtime.runs import RunSession
+    from sjd_dask.store.cohort import Cohort
+    from sjd_dask.store.layer import Layer
+    from sjd_dask.store.result import Result
+
+QC = "qc"
+LAYERS = "layers"
+# Most rows of a task; a task writes whole chunk rows.
+TASK_ROWS = 512
+
+
+@dataclass
+class NormaliseJob:
+    """A prepared job: everything is opened and checked, nothing computed."""
+
+    spec: NormaliseSpec
+    cohort: Cohort
+    source: SampleSource
+    frame: pd.DataFrame
+    selected: list[str]
+    reference_ids: list[str]
+    methods: list[Method]
+    chain: Chain | None
+    taken_from: str | None
+    sample_facts: dict[str, Any]
+    fingerprint: str
+    snapshot: int
+    warnings: list[str] = field(default_factory=list)
+    kind: str = LAYERS
+    _product: _Product | None = None
+
+    # -- plan ------------------------------------------------------------------------------------------------------
+
+    def plan(self, n_workers: int, memory_per_worker: int, *, calibrate: bool = False) -> Plan:
+        """Partitions, bytes and memory. The passes of a fit are counted one for each step."""
+        reader = self.source.assay.reader(self.selected)
+        p, n = reader.n_features, reader.n_samples
+        itemsize = 8 if self.spec.precision == "double" else 4
+        rows = self._task_rows(p)
+        apply = [(start, min(n, start + rows)) for start in range(0, n, rows)]
+        fit = sample_ranges(len(self.reference_ids), p, reader.chunk_samples) if self.chain is None else []
+        passes = len(self.methods) if self.chain is None else 0
+        partitions = [Partition(i, 0, p, {"samples": list(one)}) for i, one in enumerate([*(fit * passes), *apply])]
+        n_parameters = 2 * (len(self.methods) or len(self.chain.steps if self.chain else ())) + 12
+        source = Source(
+            Matrix(reader, self.source.quantity), self.source.scale, self.frame, np.empty(0), pd.DataFrame()
+        )
+        peak = (
+            PROCESS_BYTES
+            + source.read_rows * p * reader.dtype.itemsize
+            + min(rows, n) * p * itemsize
+            + 6 * source.block_rows * p * 8
+            + n_parameters * p * 8
+        )
+        share = len(self.reference_ids) / max(1, n)
+        return Plan(
+            job="normalise",
+            output=f"{self.kind}/{self.spec.output}",
+            partitions=partitions,
+            bytes_in=int(reader.n_bytes * (1 + passes * share)),
+            bytes_out=n * p * itemsize,
+            peak_bytes_per_task=peak,
+            driver_bytes=(256 << 20) + n_parameters * p * 8 * 2 + min(n, MOST_SKETCHED) * 2048 * 4 * 6,
+            estimated_seconds=None,
+            notes=[
+                f"tasks decode blocks of {source.block_rows} samples ({BLOCK_BYTES / 1e6:.0f} MB), however many there are",
+                *(
+                    [f"fitted on {len(self.reference_ids):,} reference samples, {passes} steps, at least one pass each"]
+                    if passes
+                    else [f"frozen parameters of {self.taken_from}"]
+                ),
+            ],
+            n_workers=n_workers,
+            memory_per_worker=memory_per_worker,
+        )
+
+    def _task_rows(self, n_features: int) -> int:
+        step = self.cohort.layout.chunk_samples
+        rows = min(TASK_ROWS, max(1, TASK_CELLS // max(1, n_features)))
+        return max(step, rows // step * step)
+
+    # -- execute ---------------------------------------------------------------------------------------------------
+
+    def execute(self, plan: Plan, runner: Runner) -> tuple[dict[str, pa.Table], dict[str, Any]]:
+        """Fit or take the chain, write what is new, judge every sample."""
+        phases = Phases(runner, self.cohort.files, self.cohort.layout, self.spec.output, self.fingerprint)
+        chain = self._chain(phases)
+        key = layer_key(self.spec.output, chain.hash())
+        layer = self.cohort.find_layer(self.spec.output, key)
+        todo, retire = self._todo(layer)
+        segments, parts, quality = self._write(chain, key, todo, phases, layer)
+        tables = quality_tables(self, chain, todo, parts, quality, self._last_quality(chain) if layer else None)
+        chain = dataclasses.replace(chain, extra=tables.frozen)
+        self._product = _Product(chain, key, layer, segments, parts, todo, retire, tables)
+        phases.clean()
+        return tables.tables, self._meta(chain, layer, tables)
+
+    def _chain(self, phases: Phases) -> Chain:
+        if self.chain is not None and self.spec.extend_on is None:
+            return self.chain
+        reference = ClusterReference(self.source_of(self.reference_ids, self.chain), phases)
+        if self.chain is not None:
+            return extend_chain(self.chain, reference)
+        chain = fit_chain(self.methods, reference, _facts())
+        # Files are read by the fit only; what the chain keeps of them is what was read, and their names.
+        steps = tuple((_portable(method), parameters) for method, parameters in chain.steps)
+        return dataclasses.replace(chain, steps=steps)
+
+    def source_of(self, sample_ids: list[str], chain: Chain | None) -> Source:
+        assay = self.source.assay
+        reader = assay.reader(sample_ids)
+        order = None if chain is None else chain.check_features(assay.feature_ids(), f"assay {assay.name!r}")
+        return Source(
+            Matrix(reader, self.source.quantity),
+            self.source.scale,
+            self.frame.loc[list(sample_ids)],
+            assay.feature_ids(),
+            assay.features(),
+            order,
+        )
+
+    def _todo(self, layer: Layer | None) -> tuple[list[str], list[str]]:
+        """Samples to normalise now, and those whose rows are to go because their source went."""
+        chosen = self.selected
+        if layer is None:
+            return chosen, []
+        here = self.source.assay.row_hashes()
+        done = layer.source_hashes()
+        return [one for one in chosen if done.get(one) != here[one]], [one for one in done if one not in here]
+
+    def _write(
+        self, chain: Chain, key: str, todo: list[str], phases: Phases, layer: Layer | None
+    ) -> tuple[list[LayerSegment], list[tasks.Written], Arrays | None]:
+        quality = dict(chain.extra) or None
+        if not todo:
+            return [], [], quality
+        space = self._space(chain)
+        encoding = Encoding("float64" if self.spec.precision == "double" else "float32")
+        if layer is not None:
+            encoding = layer.encoding
+        source = self.source_of(todo, chain)
+        alone = len(todo) <= MOST_SKETCHED and set(chain.reference_samples) <= set(todo)
+        if quality is None and not alone:
+            from sjd_dask.jobs.normalise_quality import fit_before
+
+            quality = fit_before(self, chain, phases)
+        chosen = None if len(todo) <= MOST_SKETCHED else frozenset(todo[i] for i in sketched(len(todo)))
+        run_id = phases.runner.session.run_id
+        segments = plan_segments(
+            run_id, key, self.spec.output, list(source.reader.sample_ids), space, encoding, self.cohort.layout
+        )
+        for segment in segments:
+            create_segment(self.cohort.files, segment, space)
+        partitions, first = [], 0
+        for k, segment in enumerate(segments):
+            for start, stop in segment.row_ranges(self._task_rows(source.reader.n_features)):
+                extras = {"phase": "apply", "segment": k, "row_start": start, "samples": [first + start, first + stop]}
+                partitions.append(Partition(len(partitions), 0, source.reader.n_features, extras))
+            first += segment.n_samples
+        work = tasks.ApplyWork(source, chain, tuple(segments), self.cohort.files, quality, chosen)
+        parts = [tasks.read_written(part) for part in phases.run(tasks.apply_task, work, partitions)]
+        # A part of an earlier attempt may speak of chunks that are gone since.
+        lost = [
+            i
+            for i, (partition, part) in enumerate(zip(partitions, parts, strict=True))
+            if not existing_rows(self.cohort.files, segments[partition.extras["segment"]], part.rows)
+        ]
+        if lost:
+            attempt = phases.runner.session.attempt
+            again = [
+                dataclasses.replace(partitions[i], extras={**partitions[i].extras, "again": attempt}) for i in lost
+            ]
+            for i, part in zip(lost, phases.run(tasks.apply_task, work, again), strict=True):
+                parts[i] = tasks.read_written(part)
+        self._of_segment = [partition.extras["segment"] for partition in partitions]
+        return segments, parts, quality
+
+    def _last_quality(self, chain: Chain) -> Result | None:
+        """The newest quality table of these parameters."""
+        found = [
+            result
+            for result in self.cohort.results()
+            if result.kind == QC and result.name == self.spec.output and result.meta["parameters_hash"] == chain.hash()
+        ]
+        return max(found, key=lambda result: result.version, default=None)
+
+    def _space(self, chain: Chain) -> FeatureSpace:
+        annotation = self.source.assay.features()
+        return FeatureSpace.of(list(chain.out_feature_ids), annotation if len(annotation.columns) else None)
+
+    # -- publish ---------------------------------------------------------------------------------------------------
+
+    def publish(self, session: RunSession, tables: dict[str, pa.Table], meta: dict[str, Any]) -> list[str]:
+        """Rows, parameters and the quality table in one transaction."""
+        from sjd_dask.store.arrays import write_arrays
+
+        product = self._product
+        assert product is not None
+        chain, layer = product.chain, product.layer
+        here = self.source.assay.row_hashes()
+        rows = []
+        for k, segment in enumerate(product.segments):
+            parts = [part for part, of in zip(product.parts, self._of_segment, strict=True) if of == k]
+            record, row_hashes = finish_segment(
+                self.cohort.files, segment, [part.rows for part in parts], self._space(chain)
+            )
+            pending = np.concatenate([part.pending for part in parts])
+            # A sample without values has no row: it is in the quality table only, with the reason.
+            hashes = ["" if held else here[one] for one, held in zip(segment.sample_ids, pending, strict=True)]
+            if any(hashes):
+                rows.append(LayerRows(record, row_hashes, hashes))
+        if layer is None and not rows:
+            reasons = product.tables.pending
+            raise DataError(
+                f"none of the {len(product.todo):,} samples can be normalised "
+                f"({', '.join(f'{reason}: {count}' for reason, count in reasons.items())}); nothing was published"
+            )
+        parameters = None
+        if layer is None:
+            arrays, attributes = chain.to_arrays()
+            parameters = write_arrays(self.cohort.files, arrays, attributes)
+        published = self.cohort.publish_layer(
+            session.run_id,
+            session.epoch,
+            self.spec.output,
+            product.key,
+            parameters,
+            rows,
+            meta,
+            companions=[(QC, self.spec.output, tables, meta)],
+            retire=product.retire,
+        )
+        return list(published.refs)
+
+    # -- facts -----------------------------------------------------------------------------------------------------
+
+    def _meta(self, chain: Chain, layer: Layer | None, tables: QualityTables) -> dict[str, Any]:
+        p_in, p_out = len(chain.feature_ids), len(chain.out_feature_ids)
+        encoding = self.source.assay.encoding
+        return {
+            "job": "normalise",
+            "title": self.spec.output,
+            "spec": {**self.spec.model_dump(mode="json"), "cohort": "."},
+            "layer": self.spec.output,
+            "assay": self.source.name,
+            "source_assay": self.source.assay.name,
+            "steps": [
+                {"method": method.method, "version": method.version, "options": _options(method)}
+                for method, _ in chain.steps
+            ],
+            "steps_text": chain.text,
+            "scale_before": chain.source_scale,
+            "scale_after": chain.scale,
+            "parameters_hash": chain.hash(),
+            **({"parameters": self.taken_from} if self.taken_from else {}),
+            "bundle_problems": chain.bundle_problems,
+            "reference_samples": {"count": len(chain.reference_samples), "filter": self.spec.fit_on},
+            "samples": {
+                **self.sample_facts,
+                "total": tables.n_samples,
+                "normalised": tables.n_samples - sum(tables.pending.values()),
+                "pending": tables.pending,
+            },
+            "features": {
+                "before": p_in,
+                "after": p_out,
+                "dropped": [{"reason": "by a step of the chain", "count": p_in - p_out}] if p_in > p_out else [],
+            },
+            "encoding": {
+                "stored_quantity": self.source.assay.quantity,
+                "dtype": encoding.dtype,
+                "scale_factor": encoding.scale_factor,
+                "max_error": encoding.scale_factor / 2 if encoding.scale_factor else None,
+            },
+            "precision": self.spec.precision,
+            "cohort": {"name": self.cohort.name, "snapshot": self.snapshot},
+            "batch_column": batch_column(chain),
+            "factors": tables.factors,
+            "colour_by": self.spec.colour_by,
+            "sex_column": self.spec.sex,
+            "method_versions": {method.method: method.version for method, _ in chain.steps},
+            "warnings": list(self.warnings),
+        }
+
+
+@dataclass
+class _Product:
+    """What was computed and waits to be published."""
+
+    chain: Chain
+    key: str
+    layer: Layer | None
+    segments: list[LayerSegment]
+    parts: list[tasks.Written]
+    todo: list[str]
+    retire: list[str]
+    tables: QualityTables
+
+
+def batch_column(chain: Chain) -> str | None:
+    """The sample column of batches that a step of the chain works on."""
+    for method, _ in chain.steps:
+        for name in ("batch", "plate"):
+            if isinstance(found := getattr(method, name, None), str):
+                return found
+    return None
+
+
+def _options(method: Method) -> dict[str, Any]:
+    options = method.options()
+    options.pop("method")
+    return options
+
+
+def _portable(method: Method) -> Method:
+    """The method with the bare names of its files."""
+    changed = {
+        one.name: Path(value).name
+        for one in dataclasses.fields(method)  # type: ignore[arg-type]
+        if one.metadata.get("path") and isinstance(value := getattr(method, one.name), str)
+    }
+    return dataclasses.replace(method, **changed) if changed else method  # type: ignore[type-var]
+
+
+def _resolved(method: Method, base: Path) -> Method:
+    changed = {
+        one.name: resolve_path(value, base)
+        for one in dataclasses.fields(method)  # type: ignore[arg-type]
+        if one.metadata.get("path") and isinstance(value := getattr(method, one.name), str)
+    }
+    return dataclasses.replace(method, **changed) if changed else method  # type: ignore[type-var]
+
+
+def _file_hashes(method: Method) -> dict[str, str]:
+    found = {}
+    for one in dataclasses.fields(method):  # type: ignore[arg-type]
+        value = getattr(method, one.name)
+        if one.metadata.get("path") and isinstance(value, str):
+            try:
+                found[one.name] = hashlib.blake2b(Path(value).read_bytes(), digest_size=16).hexdigest()
+            except OSError as error:
+                raise SpecError(f"step `{method.method}`: `{one.name}: {value}` can't be read: {error}") from None
+    return found
+
+
+def _facts() -> dict[str, Any]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("sjd-dask", "numpy", "scipy", "pandas", "numba")}
+
+
+def prepare(spec: JobSpec, base: Path) -> NormaliseJob:
+    """Open the cohort, select samples, check the steps; nothing is computed.
+
+    Raises
+    ------
+    SpecError, DataError
+        Naming what the spec asks for and the cohort doesn't have.
+    """
+    assert isinstance(spec, NormaliseSpec)
+    cohort = open_cohort(resolve_path(spec.cohort, base))
+    source = open_source(cohort, spec.assay, spec.layer)
+    frame, facts = select(source, cohort, spec.samples)
+    chain, taken_from, methods = None, None, []
+    if spec.parameters is not None:
+        layer = cohort.layer(spec.parameters)
+        taken_from = layer.ref
+        stored = layer.parameters()
+        chain = Chain.from_arrays(stored.arrays, stored.attrs)
+        if chain.source_scale != source.scale:
+            raise SpecError(
+                f"{taken_from} was fitted on {chain.source_scale}, and {source.name!r} holds {source.scale}: "
+                "take an assay of the same quantity"
+            )
+        chain.check_features(source.assay.feature_ids(), f"assay {source.name!r}")
+        require_columns(chain.columns, frame, chain.text)
+        reference_ids = select(source, cohort, spec.extend_on)[0].index.tolist() if spec.extend_on else []
+    else:
+        assert spec.steps is not None
+        methods = [_resolved(step.make(), base) for step in spec.steps]
+        check_methods(methods, source.scale, frame)
+        reference_ids = select(source, cohort, spec.fit_on)[0].index.tolist() if spec.fit_on else list(frame.index)
+    for name in [*spec.factors, *([spec.sex] if spec.sex else []), *([spec.colour_by] if spec.colour_by else [])]:
+        if name not in frame.columns:
+            raise SpecError(
+                f"{name!r} is not a sample column; there are: {', '.join(map(str, frame.columns)) or 'none'}"
+            )
+    selected = [str(one) for one in frame.index]
+    everyone = {*selected, *reference_ids, *(chain.reference_samples if chain else ())}
+    frame_all = select(source, cohort, None)[0]
+    frame = frame_all.loc[[one for one in frame_all.index if one in everyone]]
+    columns = sorted(
+        {name for method in methods for name in (*method.fit_columns(), *method.apply_columns())}
+        | set(chain.columns if chain else ())
+        | set(spec.factors)
+        | ({spec.sex} if spec.sex else set())
+    )
+    key = {
+        "spec": spec.model_dump(mode="json", exclude={"cohort", "colour_by"}),
+        "content": source.assay.reader(list(frame.index)).content_hash(),
+        "samples": selected,
+        "reference": reference_ids,
+        "columns": {name: frame[name].astype(str).tolist() for name in columns},
+        "files": [_file_hashes(method) for method in methods],
+        "chain": chain.hash() if chain else None,
+        "methods": {method.method: method.version for method in methods},
+    }
+    return NormaliseJob(
+        spec=spec,
+        cohort=cohort,
+        source=source,
+        frame=frame,
+        selected=selected,
+        reference_ids=reference_ids,
+        methods=methods,
+        chain=chain,
+        taken_from=taken_from,
+        sample_facts=facts,
+        fingerprint=fingerprint(key),
+        snapshot=source.assay.snapshot,
+    )

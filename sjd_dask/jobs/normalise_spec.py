@@ -1,0 +1,111 @@
+"""The spec of `job: normalise`: steps are checked models made from the methods' own options."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import operator
+from typing import Annotated, Any, Literal, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model, field_validator, model_validator
+
+from sjd_dask.jobs.spec import JobSpec, Name
+from sjd_dask.normalise.method import Method
+from sjd_dask.normalise.methods import METHODS
+
+
+class _Step(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def make(self) -> Method:
+        """The method with these options."""
+        options = self.model_dump()
+        return METHODS[options.pop("method")](**options)
+
+
+def _model(cls: type[Method]) -> type[_Step]:
+    hints = get_type_hints(cls)
+    fields: dict[str, Any] = {"method": (Literal[cls.method], cls.method)}
+    for one in dataclasses.fields(cls):  # type: ignore[arg-type]
+        text = one.metadata.get("description")
+        if one.default_factory is not dataclasses.MISSING:
+            described = Field(default_factory=one.default_factory, description=text)
+        elif one.default is not dataclasses.MISSING:
+            described = Field(one.default, description=text)
+        else:
+            described = Field(..., description=text)
+        fields[one.name] = (hints[one.name], described)
+    summary = (cls.__doc__ or "").strip().splitlines()[0] if cls.__doc__ else None
+    name = "".join(part.capitalize() for part in cls.method.split("_")) + "Step"
+    return create_model(name, __base__=_Step, __doc__=summary, **fields)
+
+
+STEP_MODELS: dict[str, type[_Step]] = {name: _model(METHODS[name]) for name in sorted(METHODS)}
+
+
+def _method_of(value: Any) -> str | None:
+    found = value.get("method") if isinstance(value, dict) else getattr(value, "method", None)
+    return found if isinstance(found, str) else None
+
+
+Step = Annotated[
+    functools.reduce(operator.or_, (Annotated[model, Tag(name)] for name, model in STEP_MODELS.items())),
+    Discriminator(_method_of),
+]
+
+
+class NormaliseSpec(JobSpec):
+    """Fit a chain of steps on a reference set and freeze it, or take a frozen one, and write a layer with it."""
+
+    job: Literal["normalise"] = "normalise"
+    assay: Name | None = Field(None, description="The assay to normalise; this or `layer`.")
+    layer: str | None = Field(None, description="A layer to go on from, layers/NAME[@version], in place of an assay.")
+    steps: list[Step] | None = Field(  # type: ignore[valid-type]
+        None, description="Methods in order, each a name or a name with options; they are fitted and frozen as one."
+    )
+    parameters: str | None = Field(
+        None, description="layers/NAME@version: take its frozen chain, in place of `steps` and `fit_on`."
+    )
+    fit_on: str | None = Field(
+        None, description="pandas query over the sample columns: the reference set. Default: all selected samples."
+    )
+    extend_on: str | None = Field(
+        None,
+        description="With `parameters`: pandas query for the samples of new batches whose parameters are fitted "
+        "against the frozen reference and added, as a new version.",
+    )
+    samples: str | None = Field(None, description="pandas query: the samples to normalise. Default: all of the assay.")
+    precision: Literal["double", "single"] = Field(
+        "double",
+        description="Stored type of the layer: double float64, single float32. Arithmetic is float64 in both.",
+    )
+    sex: str | None = Field(None, description="Sample column of the recorded sex, to find swapped arrays.")
+    factors: list[str] = Field(
+        default_factory=list,
+        description="Sample columns whose share of the variance is reported before and after; batches are always.",
+    )
+    colour_by: str | None = Field(None, description="Sample column that colours the report's principal components.")
+
+    @field_validator("steps", mode="before")
+    @classmethod
+    def _names_are_steps(cls, value: Any) -> Any:
+        if isinstance(value, list):
+            return [{"method": one} if isinstance(one, str) else one for one in value]
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> NormaliseSpec:
+        if (self.assay is None) == (self.layer is None):
+            raise ValueError("give exactly one of `assay` and `layer`")
+        if (self.steps is None) == (self.parameters is None):
+            raise ValueError("give exactly one of `steps` (to fit) and `parameters` (to apply a frozen chain)")
+        if self.steps is not None and not self.steps:
+            raise ValueError("`steps` is empty; name at least one method")
+        if self.parameters is not None and self.fit_on is not None:
+            raise ValueError(
+                "`fit_on` belongs to `steps`; a frozen chain is not fitted again. To add parameters for new batches, "
+                "name their samples with `extend_on`"
+            )
+        if self.extend_on is not None and self.parameters is None:
+            raise ValueError("`extend_on` adds batches to a frozen chain: it needs `parameters`")
+        return self
