@@ -39,7 +39,9 @@ _TILE = 512
 _COLUMNS = 32
 # A pivot below this share of its diagonal: the covariate says nothing more over the samples a feature has.
 _PIVOT = 1e-10
-# A residual sum of squares below this share of the sum of squares within batches is rounding.
+# Where covariates leave less than this share of the sum of squares within batches, subtraction has lost too many
+# digits, and residuals are formed one by one; below the second share those are rounding too.
+CLOSE = 1e-5
 NO_REST = 1e-24
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
@@ -194,6 +196,9 @@ def fit_batches(values: Floats, design: BatchDesign, least: int) -> BatchFit:
     uniform = ((within == 0) & (count == design.size[:, None]) & (design.size[:, None] > 1)).any(axis=0)
     status[uniform & (status != INFINITE)] = CONSTANT_IN_BATCH
     with np.errstate(invalid="ignore", over="ignore"):
+        close = np.flatnonzero((rest.sum(axis=0) < CLOSE * within.sum(axis=0)) & (status == ADJUSTED))
+        if close.size and k:
+            _direct(values, close, design.order, design.starts, design.q, level, coefficients, rest)
         gone = (rest.sum(axis=0) <= NO_REST * within.sum(axis=0)) & (status == ADJUSTED)
     status[gone] = NO_VARIANCE
     with np.errstate(invalid="ignore", over="ignore"):
@@ -247,7 +252,7 @@ def _complete(values, order, starts, q, mean, within, cross, coefficients):  # t
                 mean[b, low + f] = pilot[f] + first[f] / n
                 square = second[f] - first[f] * first[f] / n
                 # Zero means that all values are equal, and nothing else does.
-                if second[f] > 0.0 and not square > 0.0:
+                if second[f] > 0.0 and square <= 0.0:
                     square = 1e-300
                 within[b, low + f] = square
             for j in range(k):
@@ -272,6 +277,21 @@ def _rests(within, cross, coefficients, gram, rest):  # type: ignore[no-untyped-
                     rest[b, f] += weight * coefficients[i, f] * coefficients[j, f]
         for f in range(width):
             rest[b, f] = max(rest[b, f], 0.0)
+
+
+@njit(**_OPTIONS)
+def _direct(values, which, order, starts, q, level, coefficients, rest):  # type: ignore[no-untyped-def]
+    """Sums of squares of residuals formed one by one, for a few features."""
+    for f in which:
+        for b in range(starts.size - 1):
+            total = 0.0
+            for i in range(starts[b], starts[b + 1]):
+                left = values[order[i], f] - level[b, f]
+                for j in range(q.shape[1]):
+                    left -= q[i, j] * coefficients[j, f]
+                if not np.isnan(left):
+                    total += left * left
+            rest[b, f] = total
 
 
 @njit(**_OPTIONS)
@@ -333,7 +353,7 @@ def _own(  # type: ignore[no-untyped-def]
             continue
         level[b, f] = pilot + first / seen
         square = second - first * first / seen
-        if second > 0.0 and not square > 0.0:
+        if second > 0.0 and square <= 0.0:
             square = 1e-300
         within[b, f] = square
         for j in range(k):

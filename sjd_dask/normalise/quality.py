@@ -126,7 +126,7 @@ def distances(sketch: NDArray[Any], quality: Mapping[str, NDArray[Any]]) -> Arra
     Parameters
     ----------
     sketch : ndarray (n, m)
-        Values after the chain at the features of `sketch_index`.
+        Values after the chain at the features of `sketch_features`.
     quality : mapping
         ``profile_mean``, ``profile_sd`` (m,).
 
@@ -167,8 +167,20 @@ def chromosomes(annotation: pd.DataFrame) -> NDArray[Any] | None:
     return None
 
 
+def sketch_features(annotation: pd.DataFrame) -> NDArray[np.int64]:
+    """Positions of the features of a sketch: evenly spaced ones, without those on X and Y where that leaves some.
+
+    Where nine in ten reference samples are of women, a man would be far from the reference on these alone.
+    """
+    where = chromosomes(annotation)
+    others = np.arange(len(annotation)) if where is None else np.flatnonzero((where != "X") & (where != "Y"))
+    if others.size == 0:
+        others = np.arange(len(annotation))
+    return others[sketch_index(others.size)].astype(np.int64)
+
+
 def _sketch(block: Block) -> Floats:
-    values = comparable(block.values[:, sketch_index(block.n_features)], block.scale, _library(block))
+    values = comparable(block.values[:, sketch_features(block.annotation)], block.scale, _library(block))
     return np.where((block.pending == "")[:, None], values, np.nan)
 
 
