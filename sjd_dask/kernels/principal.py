@@ -8,7 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 
-def principal_components(sketch: ArrayLike, n_components: int = 4) -> tuple[Floats, Floats]:
+def principal_components(
+    sketch: ArrayLike, n_components: int = 4, apart: NDArray[np.bool_] | None = None
+) -> tuple[Floats, Floats]:
     """Scores of samples on the first components, columns centred and not scaled.
 
     Parameters
@@ -17,23 +19,27 @@ def principal_components(sketch: ArrayLike, n_components: int = 4) -> tuple[Floa
         Samples in rows. A missing value is taken as the mean of its column; columns without a value count for nothing.
     n_components : int
         Components wanted.
+    apart : ndarray of bool (n,), optional
+        Samples that don't shape the components, such as outliers: they are projected on those of the others.
 
     Returns
     -------
     scores : ndarray (n, n_components)
         NaN where there are fewer components than asked for.
     explained : ndarray (n_components,)
-        Share of the total variance of the columns.
+        Share of the total variance of the columns (of the samples that shape the components).
 
     Notes
     -----
-    The sign of a component is free; here its largest loading, or the largest score where samples are the smaller side,
-    is positive, so that the same values give the same picture. Eigenvectors of the smaller Gram matrix: (2048, 2048) at
-    most for the sketches of a layer.
+    The sign of a component is free; here its largest loading is positive, so that the same values give the same
+    picture. Eigenvectors of the smaller Gram matrix: (2048, 2048) at most for the sketches of a layer.
     """
-    centred = _centred(np.asarray(sketch, dtype=np.float64))
+    table = np.asarray(sketch, dtype=np.float64)
+    shapes = np.ones(len(table), dtype=bool) if apart is None else ~apart
+    mean = _means(table[shapes])
+    centred = np.where(np.isnan(table[shapes]), 0.0, table[shapes] - mean)
     n, m = centred.shape
-    scores = np.full((n, n_components), np.nan)
+    scores = np.full((len(table), n_components), np.nan)
     explained = np.full(n_components, np.nan)
     total = float(np.einsum("ij,ij->", centred, centred))
     if not total > 0.0:
@@ -44,9 +50,10 @@ def principal_components(sketch: ArrayLike, n_components: int = 4) -> tuple[Floa
     # Components that are rounding errors have no direction to draw.
     found = min(n_components, int(np.count_nonzero(values > values[-1] * 1e-12)))
     values, vectors = values[::-1][:found], vectors[:, ::-1][:, :found]
-    largest = np.abs(vectors).argmax(axis=0)
-    vectors = vectors * np.where(vectors[largest, np.arange(found)] < 0, -1.0, 1.0)
-    scores[:, :found] = vectors * np.sqrt(values) if by_samples else centred @ vectors
+    loadings = centred.T @ vectors / np.sqrt(values) if by_samples else vectors
+    largest = np.abs(loadings).argmax(axis=0)
+    loadings = loadings * np.where(loadings[largest, np.arange(found)] < 0, -1.0, 1.0)
+    scores[:, :found] = np.where(np.isnan(table), 0.0, table - mean) @ loadings
     explained[:found] = values / total
     return scores, explained
 
@@ -105,10 +112,15 @@ def chance_share(n_samples: int, n_groups: int) -> float:
     return (n_groups - 1) / (n_samples - 1) if n_samples > 1 else float("nan")
 
 
-def _centred(table: Floats) -> Floats:
-    """Columns less their means over the observed values, missing values 0."""
+def _means(table: Floats) -> Floats:
+    """Means of columns over their observed values; 0 for a column without one."""
     observed = ~np.isnan(table)
     count = observed.sum(axis=0)
-    mean = np.where(observed, table, 0.0).sum(axis=0) / np.where(count > 0, count, 1)
-    centred: Floats = np.where(observed, table - mean, 0.0)
+    mean: Floats = np.where(observed, table, 0.0).sum(axis=0) / np.where(count > 0, count, 1)
+    return mean
+
+
+def _centred(table: Floats) -> Floats:
+    """Columns less their means over the observed values, missing values 0."""
+    centred: Floats = np.where(np.isnan(table), 0.0, table - _means(table))
     return centred

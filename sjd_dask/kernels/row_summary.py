@@ -12,13 +12,15 @@ Floats = NDArray[np.float64]
 SUMMARIES: Final = ("minimum", "q1", "median", "q3", "maximum", "mean", "iqr", "mad")
 
 
-def summarise_rows(values: Floats) -> dict[str, Floats]:
+def summarise_rows(values: Floats, columns: NDArray[np.int64] | None = None) -> dict[str, Floats]:
     """Summaries of each row over its observed values.
 
     Parameters
     ----------
     values : ndarray (n, p)
         NaN = missing.
+    columns : ndarray of int, optional
+        Columns to look at; all by default.
 
     Returns
     -------
@@ -31,11 +33,12 @@ def summarise_rows(values: Floats) -> dict[str, Floats]:
     One row is sorted at a time, so the working memory is that of two rows whatever n, and a row's summaries don't
     depend on the other rows.
     """
-    n, p = values.shape
+    n = values.shape[0]
+    p = values.shape[1] if columns is None else columns.size
     found = {name: np.full(n, np.nan) for name in SUMMARIES}
     row = np.empty(p)
     for i in range(n):
-        row[:] = values[i]
+        row[:] = values[i] if columns is None else values[i, columns]
         row.sort()  # NaN last
         size = int(np.searchsorted(row, np.nan)) if p and np.isnan(row[-1]) else p
         if size == 0:

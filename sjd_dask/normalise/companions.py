@@ -23,6 +23,7 @@ def companion_tables(
     factors: Sequence[str],
     *,
     groups: Collection[str] = (),
+    outliers: NDArray[np.bool_] | None = None,
     n_components: int = 4,
 ) -> dict[str, pd.DataFrame]:
     """Components and shares of variance from the sketches of some samples.
@@ -38,6 +39,8 @@ def companion_tables(
         Sample columns whose share of the variance is wanted; a column that is not there is left out.
     groups : collection of str
         Those that are groups although they hold numbers, such as a batch.
+    outliers : ndarray of bool (n,), optional
+        Samples that are shown among the components of the others, and don't count in the shares.
     n_components : int
 
     Returns
@@ -53,21 +56,22 @@ def companion_tables(
             raise DataError(f"{len(sketches[stage])} sketches {stage} don't match {n} samples")
     kept = ~np.isnan(sketches["after"]).all(axis=1) if n else np.zeros(0, dtype=bool)
     sheet = samples[kept]
+    apart = np.zeros(len(sheet), dtype=bool) if outliers is None else np.asarray(outliers, dtype=bool)[kept]
     there = [name for name in dict.fromkeys(factors) if name in samples.columns]
     principal: dict[str, Any] = {names.SAMPLE_ID: sheet.index.astype(str).to_numpy(dtype=object)}
     explained, shares = [], []
     for stage in STAGES:
         values = np.asarray(sketches[stage], dtype=np.float64)[kept]
-        scores, share = principal_components(values, n_components)
+        scores, share = principal_components(values, n_components, apart)
         for i in range(n_components):
             principal[f"{stage}_{i + 1}"] = scores[:, i]
             explained.append({"stage": stage, "component": i + 1, "share": float(share[i])})
         for name in there:
-            coded, n_levels = _code(sheet[name], name in groups)
+            coded, n_levels = _code(sheet[name][~apart], name in groups)
             if coded is None:
                 continue
             known = int((coded >= 0).sum() if n_levels else np.isfinite(coded).sum())
-            mean, weighted = variance_explained(values, coded)
+            mean, weighted = variance_explained(values[~apart], coded)
             shares.append({
                 "factor": name,
                 "stage": stage,

@@ -88,6 +88,11 @@ def fit_quality(
     if "distance_to_reference" not in full:
         full["distance_to_reference"] = distances(values, quality)["distance_to_reference"]
     rows = {name: _fence(name, full) for name in FENCED}
+    # A new sample is farther from a mean that it had no part in: by this much for normal values.
+    size = float(np.median(n)) if n.size else 0.0
+    if size > 3:
+        q1, q3, low, high = rows["distance_to_reference"]
+        rows["distance_to_reference"] = (q1, q3, low, high * float(np.sqrt((size + 1) / (size - 3))))
     quality["fence_metric"] = np.array(list(rows), dtype=str)
     for i, name in enumerate(("quartile_low", "quartile_high", "fence_low", "fence_high")):
         quality[name] = np.array([row[i] for row in rows.values()])
@@ -206,7 +211,7 @@ def _fence(name: str, metrics: Mapping[str, Floats]) -> tuple[float, float, floa
         return np.nan, np.nan, -np.inf, np.inf
     q1, q3 = (float(one) for one in np.percentile(value, [25, 75]))
     # Where a method makes all samples alike, differences at rounding are no outliers.
-    floor = {"missing_before": 0.01, "distance_to_reference": 0.1, "library_size": 0.1}.get(name)
+    floor = {"missing_before": 0.01, "distance_to_reference": 0.2, "library_size": 0.1}.get(name)
     if floor is None:
         floor = 0.01 * float(np.nanmedian(metrics["iqr_after"]))
     reach = max(1.5 * (q3 - q1), floor)

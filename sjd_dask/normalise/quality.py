@@ -52,6 +52,7 @@ def sample_metrics(before: Block, after: Block, quality: Mapping[str, NDArray[An
     -------
     dict of ndarray (n,) of float64
         See the columns in `sjd_dask.normalise.judgement.judge`. A pending sample has NaN for everything about `after`.
+        Medians and other summaries are over the features that are not on X or Y.
 
     Raises
     ------
@@ -69,8 +70,9 @@ def sample_metrics(before: Block, after: Block, quality: Mapping[str, NDArray[An
         found["n_detected"] = (before.values > 0).sum(axis=1).astype(np.float64)
     found["missing_before"] = _missing(before.values)
     found["missing_after"] = np.where(active, _missing(done), np.nan)
-    for stage, values in (("before", _shown(before.values, before.scale)), ("after", _shown(done, after.scale))):
-        found.update({f"{name}_{stage}": value for name, value in summarise_rows(values).items()})
+    for stage, block, values in (("before", before, before.values), ("after", after, done)):
+        summary = summarise_rows(_shown(values, block.scale), _autosomal(block.annotation))
+        found.update({f"{name}_{stage}": value for name, value in summary.items()})
     if after.scale == "beta":
         known = (~np.isnan(done)).sum(axis=1)
         known = np.where(known > 0, known, np.nan)
@@ -168,15 +170,22 @@ def chromosomes(annotation: pd.DataFrame) -> NDArray[Any] | None:
 
 
 def sketch_features(annotation: pd.DataFrame) -> NDArray[np.int64]:
-    """Positions of the features of a sketch: evenly spaced ones, without those on X and Y where that leaves some.
+    """Positions of the features of a sketch: evenly spaced ones, without those on X and Y."""
+    others = _autosomal(annotation)
+    at = sketch_index(len(annotation) if others is None else others.size)
+    return at if others is None else others[at]
 
-    Where nine in ten reference samples are of women, a man would be far from the reference on these alone.
+
+def _autosomal(annotation: pd.DataFrame) -> NDArray[np.int64] | None:
+    """Features that are not on X or Y; None for all, where no column says it or none is left.
+
+    Where nine in ten reference samples are of women, a man would stand apart on the others alone.
     """
     where = chromosomes(annotation)
-    others = np.arange(len(annotation)) if where is None else np.flatnonzero((where != "X") & (where != "Y"))
-    if others.size == 0:
-        others = np.arange(len(annotation))
-    return others[sketch_index(others.size)].astype(np.int64)
+    if where is None:
+        return None
+    others = np.flatnonzero((where != "X") & (where != "Y")).astype(np.int64)
+    return others if 0 < others.size < len(annotation) else None
 
 
 def _sketch(block: Block) -> Floats:

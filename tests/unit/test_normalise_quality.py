@@ -173,7 +173,7 @@ def test_a_swapped_array_differs_from_the_others_of_its_person() -> None:
 
 
 def test_a_profile_of_other_features_is_refused() -> None:
-    with pytest.raises(DataError, match=r"300 features, and this layer gives 20"):
+    with pytest.raises(DataError, match="300 features, and this layer gives 20"):
         distances(np.ones((2, 20)), {"profile_mean": np.ones(300), "profile_sd": np.ones(300)})
 
 
