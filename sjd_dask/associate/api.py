@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from sjd_dask import names
 from sjd_dask.associate import model as models
+from sjd_dask.associate import weights as weighing
 from sjd_dask.associate.results import summarise
 from sjd_dask.designs import design as designs
-from sjd_dask.errors import DataError, SpecError
+from sjd_dask.errors import DataError, PlanRefused, SpecError
 from sjd_dask.kernels import linear, multiplicity
 from sjd_dask.kernels.correlation import consensus_correlation
 
@@ -63,6 +64,7 @@ def associate(
     na_contrasts: linear.NaContrasts = "exact",
     precision: linear.Precision = "double",
     quantity: str | None = None,
+    weights: xr.DataArray | pd.Series[Any] | None = None,
 ) -> xr.Dataset:
     """Test every feature of a matrix for association with columns of the samples.
 
@@ -94,6 +96,10 @@ def associate(
         'single' multiplies in float32 and sums in float64.
     quantity : str, optional
         ``m_value`` to test beta values (an array named ``beta``) as M-values.
+    weights : Series or DataArray, optional
+        Of the linear model: a Series by sample id, or a DataArray (samples,) or (samples, features) with ids; beside a
+        Dask matrix, Dask weights of cells need its chunks. Weights that are zero, negative or not finite leave a
+        sample or cell out, as in limma.
 
     Returns
     -------
@@ -119,7 +125,14 @@ def associate(
         Whole columns are needed and the data are chunked along samples.
     """
     _check_options(test, moderation, na_contrasts, precision, contrasts, block)
+    if weights is not None and (test != "linear" or block is not None or precision != "double"):
+        raise SpecError("`weights` belong to test='linear' with precision='double', without `block`")
     array, sheet, feature_ids = _aligned(data, samples)
+    given = weighing.Weights()
+    if weights is not None:
+        given = weighing.aligned_weights(weights, sheet.index, data.transpose(names.SAMPLES, names.FEATURES))
+        if given.cells is not None and not isinstance(given.cells, np.ndarray) and isinstance(array, np.ndarray):
+            raise PlanRefused("Dask weights beside a NumPy matrix: say weights.compute(), or data.chunk(...)")
     to_m_values = _to_m_values(data, quantity)
     plan = designs.build_design(design, sheet)
     rows = np.flatnonzero(sheet.index.isin(plan.sample_ids))
@@ -132,15 +145,16 @@ def associate(
         "warnings": list(plan.warnings),
     }
     if test == "linear":
-        weights, labels = designs.contrast_matrix(plan, contrasts)
+        matrix, labels = designs.contrast_matrix(plan, contrasts)
         designs.check_design(plan)
         model = models.LinearModel(
-            linear.linear_design(plan.matrix), weights, na_contrasts, precision, to_m_values, _blocks(block, used)
-        )
+            linear.linear_design(plan.matrix), matrix, na_contrasts, precision, to_m_values, _blocks(block, used),
+            sample_weights=None if given.samples is None else given.samples[rows],
+        )  # fmt: skip
         options = {"moderated": moderation == "ebayes", "trend": trend, "robust": robust}
         reduce = partial(_linear_variables, labels=tuple(labels), options=options)
         attributes |= {"moderation": moderation, "trend": int(trend), "robust": int(robust), "precision": precision}
-        variables = _run(array, rows, model, reduce, _linear_shapes(len(labels)), len(labels))
+        variables = _run(array, rows, model, reduce, _linear_shapes(len(labels)), len(labels), given.cells)
     else:
         factor, codes, levels = designs.single_factor(plan, used)
         if test == "wilcoxon" and len(levels) != 2:
@@ -253,16 +267,21 @@ def _blocks(column: str | None, used: pd.DataFrame) -> NDArray[np.int64] | None:
     return np.asarray(pd.factorize(used[column])[0], dtype=np.int64)
 
 
-def _run(array: Any, rows: NDArray[np.int64], model: Any, reduce: Any, shapes: Any, k: int) -> dict[str, Any]:
+def _run(
+    array: Any, rows: NDArray[np.int64], model: Any, reduce: Any, shapes: Any, k: int, cells: Any = None
+) -> dict[str, Any]:
     if isinstance(array, np.ndarray):
-        return dict(reduce(list(_stripes(array, rows, model))))
+        return dict(reduce(list(_stripes(array, rows, model, cells))))
     from sjd_dask.associate import graph
 
-    make: Any = graph.linear_stripes if isinstance(model, models.LinearModel) else graph.group_stripes
-    return graph.reduce_stripes(make(array, rows, model), reduce, array.chunks[1], shapes, k)
+    if isinstance(model, models.LinearModel):
+        return graph.reduce_stripes(graph.linear_stripes(array, rows, model, cells), reduce, array.chunks[1], shapes, k)
+    return graph.reduce_stripes(graph.group_stripes(array, rows, model), reduce, array.chunks[1], shapes, k)
 
 
-def _stripes(array: NDArray[Any], rows: NDArray[np.int64], model: models.LinearModel | models.GroupModel) -> Any:
+def _stripes(
+    array: NDArray[Any], rows: NDArray[np.int64], model: models.LinearModel | models.GroupModel, cells: Any = None
+) -> Any:
     """Fits of a NumPy matrix, a stripe of features at a time."""
     streamed = isinstance(model, models.LinearModel) and model.blocks is None
     width = STRIPE if streamed else max(1, min(STRIPE, COLUMN_BYTES // max(1, 8 * rows.size)))
@@ -281,11 +300,25 @@ def _stripes(array: NDArray[Any], rows: NDArray[np.int64], model: models.LinearM
         if rho is not None:
             yield models.fit_blocks(model, stripe[pick], rho)
             continue
+        if cells is not None or model.sample_weights is not None:
+            yield _weighted_stripe(
+                model, stripe, None if cells is None else cells[:, start : start + width], pick, rows
+            )
+            continue
         stream = models.new_stream(model, stripe.shape[1])
         for first in range(0, rows.size, ROWS):
             part = slice(first, first + ROWS) if isinstance(pick, slice) else rows[first : first + ROWS]
             stream = stream.step(model, stripe[part])
         yield models.finish_stream(model, stream, partial(_columns, stripe, pick))
+
+
+def _weighted_stripe(model: models.LinearModel, stripe: Any, cells: Any, pick: Any, rows: NDArray[np.int64]) -> Any:
+    stream = weighing.new_weighted_stream(model, stripe.shape[1])
+    for first in range(0, rows.size, ROWS):
+        part = slice(first, first + ROWS) if isinstance(pick, slice) else rows[first : first + ROWS]
+        stream = stream.step(model, stripe[part], None if cells is None else cells[part])
+    own = None if cells is None else partial(_columns, cells, pick)
+    return weighing.finish_weighted_stream(model, stream, partial(_columns, stripe, pick), own)
 
 
 def _columns(stripe: NDArray[Any], pick: Any, features: NDArray[np.int64]) -> NDArray[Any]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sjd_dask import names
 from sjd_dask.associate import model as models
+from sjd_dask.associate import weights as weighing
 from sjd_dask.errors import PlanRefused
 from sjd_dask.kernels.correlation import consensus_correlation
 
@@ -42,10 +43,12 @@ class Stripe:
         return picked[self.rows]
 
 
-def linear_stripes(array: Any, rows: NDArray[np.int64], model: models.LinearModel) -> list[Delayed]:
-    """Delayed fits of each chunk of features; `rows` are the samples used, ascending."""
+def linear_stripes(array: Any, rows: NDArray[np.int64], model: models.LinearModel, cells: Any = None) -> list[Delayed]:
+    """Delayed fits of each chunk of features; `rows` are the samples used, ascending; `cells` their weights if any."""
     if model.blocks is not None:
         return _block_stripes(array, rows, model)
+    if cells is not None or model.sample_weights is not None:
+        return _weighted_stripes(array, rows, model, cells)
     shared = delayed(model, traverse=False)
     grid = array.to_delayed()
     edges = np.cumsum((0, *array.chunks[1]))
@@ -57,6 +60,31 @@ def linear_stripes(array: Any, rows: NDArray[np.int64], model: models.LinearMode
                 stream = delayed(_step)(stream, shared, block, wanted)
         own = delayed(Stripe(array[:, edges[k] : edges[k + 1]], rows), traverse=False)
         stripes.append(delayed(models.finish_stream)(shared, stream, own))
+    return stripes
+
+
+def _weighted_stripes(array: Any, rows: NDArray[np.int64], model: models.LinearModel, cells: Any) -> list[Delayed]:
+    """As `linear_stripes`; weights of cells have the chunks of the data, or are a NumPy array cut by them."""
+    shared = delayed(model, traverse=False)
+    grid = array.to_delayed()
+    edges = [np.cumsum((0, *sizes)) for sizes in array.chunks]
+    picked = _rows_of_chunks(array.chunks[0], rows)
+    lazy = None if cells is None or isinstance(cells, np.ndarray) else cells.to_delayed()
+    stripes = []
+    for k, (start, stop) in enumerate(pairwise(edges[1])):
+        stream = delayed(weighing.new_weighted_stream)(shared, int(stop - start))
+        for i, wanted in enumerate(picked):
+            if wanted is not None and not wanted.size:
+                continue
+            given: Any = None
+            if lazy is not None:
+                given = lazy[i, k]
+            elif cells is not None:
+                given = delayed(cells[edges[0][i] : edges[0][i + 1], start:stop], traverse=False)
+            stream = delayed(_weighted_step)(stream, shared, grid[i, k], given, wanted)
+        own = delayed(Stripe(array[:, start:stop], rows), traverse=False)
+        weights = None if cells is None else delayed(Stripe(cells[:, start:stop], rows), traverse=False)
+        stripes.append(delayed(weighing.finish_weighted_stream)(shared, stream, own, weights))
     return stripes
 
 
@@ -126,6 +154,12 @@ def _step(
     stream: models.Stream, model: models.LinearModel, block: Any, wanted: NDArray[np.int64] | None
 ) -> models.Stream:
     return stream.step(model, _rows(block, wanted))
+
+
+def _weighted_step(
+    stream: weighing.WeightedStream, model: models.LinearModel, block: Any, given: Any, wanted: Any
+) -> weighing.WeightedStream:
+    return stream.step(model, _rows(block, wanted), None if given is None else _rows(given, wanted))
 
 
 def _rows(block: Any, wanted: NDArray[np.int64] | None) -> NDArray[Any]:

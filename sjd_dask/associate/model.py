@@ -30,6 +30,8 @@ class LinearModel:
     to_m_values: bool = False
     blocks: NDArray[np.int64] | None = None
     correlation_method: Literal["limma", "reml"] = "limma"
+    # One weight a sample, (n,).
+    sample_weights: Floats | None = None
 
     def values(self, block: NDArray[Any]) -> NDArray[Any]:
         """A block as it is tested."""
