@@ -96,7 +96,7 @@ def _start(y: FloatArray, size_factors: FloatArray, x: FloatArray) -> FloatArray
 
 
 def _by_rows(a: FloatArray, b: FloatArray) -> FloatArray:
-    """a @ b whose rows have the same bits however many there are: BLAS picks its order by the shape."""
+    """a @ b row by row, so that a row does not depend on how many others there are: BLAS goes by the shape."""
     return np.stack([row @ b for row in a])
 
 

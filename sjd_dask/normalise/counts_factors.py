@@ -25,6 +25,7 @@ from sjd_dask.normalise.counts_libraries import (
     active,
     counts_of,
     libraries,
+    libraries_pass,
     number,
     refuse_samples,
     require_space,
@@ -273,6 +274,7 @@ def geometric_means(reference: Reference, kind: Literal["ratio", "poscounts"], m
     """
     means: Floats = reference.by_features(_means_pass, kind).columns["log_mean"]
     if np.isnan(means).all():
+        reference.by_samples(libraries_pass, method)  # a sample without counts is the likely reason: it is named
         why = "has a zero in some reference sample" if kind == "ratio" else "is zero in all reference samples"
         raise DataError(
             f"step `{method}`: every one of the {means.size:,} features {why} ({len(reference.sample_ids):,} samples), "

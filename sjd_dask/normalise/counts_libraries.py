@@ -21,6 +21,7 @@ LIBRARY_SIZE = "library_size"
 NORM_FACTOR = "norm_factor"
 EFFECTIVE = "effective_library_size"
 SIZE_FACTOR = "size_factor"
+_SINGULAR = {"have": "has", "share": "shares"}
 
 
 def active(block: Block) -> NDArray[np.intp]:
@@ -83,7 +84,10 @@ def refuse_samples(sample_ids: list[str], method: str, why: str, remedy: str) ->
         Always.
     """
     shown = ", ".join(repr(str(one)) for one in sample_ids[:5]) + (", ..." if len(sample_ids) > 5 else "")
-    count = "1 sample" if len(sample_ids) == 1 else f"{len(sample_ids):,} samples"
+    count = f"{len(sample_ids):,} samples"
+    if len(sample_ids) == 1:
+        verb, rest = why.split(" ", 1)
+        count, why = "1 sample", f"{_SINGULAR.get(verb, verb)} {rest}"
     raise DataError(f"step `{method}`: {count} {why}: {shown}. {remedy[0].upper()}{remedy[1:]}.")
 
 
