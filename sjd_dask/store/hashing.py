@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from sjd_dask.store.layout import Encoding
 
+_CELLS = 1 << 17
+
 
 def content_tag(encoding: Encoding) -> str:
     """What kind of canonical bytes rows of this encoding have. Rows with equal tags can share a segment."""
@@ -30,7 +32,9 @@ def canonical(raw: NDArray[Any], encoding: Encoding) -> NDArray[Any]:
     tag = content_tag(encoding)
     if tag == "float64":
         values = np.array(raw, dtype="<f8", order="C")
-        values[np.isnan(values)] = np.nan
+        missing = np.isnan(values)
+        if missing.any():
+            values[missing] = np.nan
         values += 0.0  # -0.0 and 0.0 are one number
         return values
     if encoding.scale_factor is not None:
@@ -59,9 +63,12 @@ class RowHasher:
 
     def update(self, row_start: int, raw: NDArray[Any]) -> None:
         """Add the next features of some rows. raw: (rows, features); features follow those these rows have seen."""
-        block = canonical(raw, self.encoding)
-        for offset in range(len(block)):
-            self._digests[row_start + offset].update(memoryview(block[offset]).cast("B"))
+        # Some rows at a time, so that their canonical form is still in the cache when it is hashed.
+        step = max(1, _CELLS // max(1, raw.shape[1]))
+        for start in range(0, len(raw), step):
+            block = canonical(raw[start : start + step], self.encoding)
+            for offset in range(len(block)):
+                self._digests[row_start + start + offset].update(memoryview(block[offset]).cast("B"))
 
     def hexdigests(self) -> list[str]:
         """One blake2b-128 a row, as hexadecimal text."""

@@ -14,15 +14,21 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 from store_helpers import betas, decoded, folder_as_bucket, put
+from store_layer_helpers import HASH, doubled, layer_values, put_layer, source_values
 from store_postgres import postgres_server
 
 from sjd_dask.errors import Busy, DataError, SjdError
+from sjd_dask.store.arrays import write_arrays
+from sjd_dask.store.catalogue.layers import LayerRows
+from sjd_dask.store.catalogue.migrate import upgrade
 from sjd_dask.store.catalogue.runs import claim_run, finish_run, heartbeat_run
 from sjd_dask.store.cohort import Cohort, create_cohort, open_cohort
 from sjd_dask.store.compact import compact
 from sjd_dask.store.features import FeatureSpace
 from sjd_dask.store.gc import gc
-from sjd_dask.store.layout import Layout, encoding_for
+from sjd_dask.store.layer import layer_key
+from sjd_dask.store.layer_writing import create_segment, existing_rows, finish_segment, plan_segments, write_rows
+from sjd_dask.store.layout import Encoding, Layout, encoding_for
 from sjd_dask.store.segment import SegmentWriter
 from sjd_dask.store.verify import verify
 
@@ -206,6 +212,112 @@ def test_one_driver_holds_a_run(cohort: Cohort) -> None:
     with pytest.raises(Busy, match="epoch 1"):
         cohort.publish_result("associations", "x", {}, {}, claim.run.id, 1)
     assert cohort.results() == []
+
+
+def _layer(cohort: Cohort, fingerprint: str, start: int, stop: int, parameters_hash: str) -> tuple[int, int, int]:
+    done = put_layer(cohort, ids(start, stop), fingerprint, parameters_hash=parameters_hash)
+    return done.version, done.n_new, done.n_same
+
+
+def test_two_runs_of_one_layer_at_once(cohort: Cohort) -> None:
+    """The same parameters: one version, each sample once. Others: another version, whoever comes first."""
+    put(cohort, "meth", ids(0, 30), betas(30, 120, 0))
+    answers = together(
+        cohort.path, (_layer, "a", 0, 20, HASH), (_layer, "b", 10, 30, HASH), (_layer, "c", 0, 5, "f" * 32)
+    )
+    assert [kind for kind, _ in answers] == ["done"] * 3
+    by_version: dict[int, list[tuple[int, int]]] = {}
+    for _, (version, n_new, n_same) in answers:
+        by_version.setdefault(version, []).append((n_new, n_same))
+    assert set(by_version) == {1, 2}
+    one, two = sorted(by_version.values(), key=len)
+    assert one == [(5, 0)] and sorted(two) == [(10, 10), (20, 0)]
+    version = cohort.find_layer("double", layer_key("double", HASH))
+    assert version is not None and sorted(version.sample_ids()) == sorted(ids(0, 30))
+    np.testing.assert_array_equal(
+        layer_values(cohort, version.ref, ids(0, 30)), doubled(source_values(cohort, ids(0, 30)))
+    )
+    assert version.source_hashes() == cohort.published_hashes("meth", ids(0, 30))
+    assert [entry["snapshot"] for entry in cohort.log()] == [1, 2, 3, 4]
+    verify(cohort)
+
+
+def _write_rows_and_hang(path: str, queue: Any) -> None:
+    cohort = open_cohort(path)
+    run = claim_run(cohort.catalogue, "same", job="normalise", output="double", spec={}).run
+    space = cohort.assay("meth").feature_space
+    (segment,) = plan_segments(
+        run.id, layer_key("double", HASH), "double", ids(0, 16), space, Encoding("float64"), cohort.layout
+    )
+    create_segment(cohort.files, segment, space)
+    values = doubled(source_values(cohort, segment.sample_ids))
+    queue.put((run.id, segment, write_rows(cohort.files, segment, 0, values[:8])))
+    time.sleep(600)
+
+
+def test_a_killed_driver_of_a_layer_is_followed_by_another(cohort: Cohort) -> None:
+    """What was written stays for the next attempt; the epoch of the first one publishes nothing."""
+    put(cohort, "meth", ids(0, 16), betas(16, 120, 0))
+    queue = SPAWN.Queue()
+    process = SPAWN.Process(target=_write_rows_and_hang, args=(cohort.path, queue))
+    process.start()
+    run_id, segment, first = queue.get(timeout=60)
+    with pytest.raises(Busy):
+        claim_run(cohort.catalogue, "same", job="normalise", output="double", spec={})
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(60)
+    assert cohort.layers() == []
+    cohort.sweep_dead()
+    gc(cohort, grace_hours=0)
+    claim = claim_run(cohort.catalogue, "same", job="normalise", output="double", spec={})
+    assert (claim.status, claim.run.id, claim.run.epoch) == ("resume", run_id, 2)
+    space = cohort.assay("meth").feature_space
+    assert not create_segment(cohort.files, segment, space) and existing_rows(cohort.files, segment, first)
+    second = write_rows(cohort.files, segment, 8, doubled(source_values(cohort, segment.sample_ids))[8:])
+    record, row_hashes = finish_segment(cohort.files, segment, [first, second], space)
+    hashes = cohort.published_hashes("meth", ids(0, 16))
+    rows = [LayerRows(record, row_hashes, [hashes[one] for one in segment.sample_ids])]
+    meta = {"source_assay": "meth", "parameters_hash": HASH}
+    parameters = write_arrays(cohort.files, {}, {})
+    with pytest.raises(Busy, match="this driver has epoch 1"):
+        cohort.publish_layer(run_id, 1, "double", segment.assay, parameters, rows, meta)
+    assert cohort.layers() == [] and cohort.snapshot() == 1
+    done = cohort.publish_layer(run_id, 2, "double", segment.assay, parameters, rows, meta)
+    assert done.refs == ["layers/double@1"] and done.n_new == 16
+    np.testing.assert_array_equal(layer_values(cohort, "double"), doubled(source_values(cohort, ids(0, 16))))
+    gc(cohort, grace_hours=0)
+    verify(cohort)
+
+
+def test_the_index_decides_for_a_layer_too(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sjd_dask.store.catalogue import layers
+
+    put(cohort, "meth", ids(0, 4), betas(4, 120, 0))
+    put_layer(cohort, ids(0, 2), "a")
+    monkeypatch.setattr(layers, "_live", lambda *_: {})
+    with pytest.raises(Busy, match="at the same moment"):
+        put_layer(cohort, ids(1, 3), "b")
+    monkeypatch.undo()
+    assert cohort.layer("double").n_samples == 2 and cohort.snapshot() == 2
+    assert cohort.runs()[-1].state == "running"
+
+
+@pytest.mark.postgres
+def test_a_postgres_catalogue_of_the_first_revision(server: str) -> None:
+    """The columns that the second one adds and widens."""
+    engine = sa.create_engine(new_database(server).replace("postgresql://", "postgresql+psycopg://"))
+    with engine.begin() as connection:
+        upgrade(connection, "0001")
+    with engine.begin() as connection:
+        assert "source_hash" not in [one["name"] for one in sa.inspect(connection).get_columns("rows")]
+        upgrade(connection)
+    with engine.begin() as connection:
+        columns = {one["name"]: one for one in sa.inspect(connection).get_columns("rows")}
+        assert columns["source_hash"]["nullable"]
+        quantity = {one["name"]: one for one in sa.inspect(connection).get_columns("assays")}["quantity"]
+        assert quantity["type"].length == 200 and not quantity["nullable"]
+    engine.dispose()
 
 
 def test_the_index_decides_where_locks_did_not(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:

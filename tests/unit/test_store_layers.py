@@ -15,10 +15,13 @@ import sqlalchemy as sa
 import xarray as xr
 from store_helpers import betas, decoded, folder_as_bucket, put
 from store_layer_helpers import HASH, doubled, fill, layer_values, put_layer, source_values, written_rows
+from zarr.codecs import ZstdCodec
 
 from sjd_dask.errors import Busy, DataError, SpecError
 from sjd_dask.store import export_matrix
+from sjd_dask.store import segment as segment_module
 from sjd_dask.store.arrays import arrays_bytes, read_arrays, write_arrays
+from sjd_dask.store.catalogue import migrate
 from sjd_dask.store.catalogue import tables as t
 from sjd_dask.store.catalogue.results import ArraysFile
 from sjd_dask.store.catalogue.runs import claim_run, finish_run, get_run, request_cancel
@@ -465,11 +468,6 @@ def test_arrays_files(tmp_path: Path) -> None:
 
 def test_a_catalogue_of_the_first_revision(tmp_path: Path) -> None:
     """Made by the first migration alone, as the first version of the package left it."""
-    from alembic import command
-    from alembic.config import Config
-
-    import sjd_dask.store.catalogue.migrate as migrate
-
     cohort = create_cohort(tmp_path / "c", layout=Layout(8, 50))
     put(cohort, "meth", ids(0, 3), betas(3, 120, 0))
     expected = decoded(cohort, "meth")
@@ -478,11 +476,7 @@ def test_a_catalogue_of_the_first_revision(tmp_path: Path) -> None:
     new.rename(kept)
     engine = sa.create_engine(f"sqlite:///{new}")
     with engine.begin() as connection:
-        config = Config()
-        config.set_main_option("script_location", str(Path(migrate.__file__).with_name("migrations")))
-        config.set_main_option("path_separator", "os")
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
+        migrate.upgrade(connection, "0001")
     engine.dispose()
     old = sqlite3.connect(new)
     old.execute("ATTACH ? AS filled", (str(kept),))
@@ -561,3 +555,18 @@ def test_exported_assays(cohort: Cohort, tmp_path: Path) -> None:
     assert export(cohort, "assays/rna", tmp_path / "a.csv").read_text() == "feature_id,a,b\nf0,1,2\nf1,300,\n"
     with xr.open_zarr(export(cohort, "assays/meth", tmp_path / "a.zarr"), consolidated=False) as stored:
         np.testing.assert_allclose(stored["beta"].to_numpy(), decoded(cohort, "meth"), rtol=0, atol=1e-9)
+
+
+def test_floats_of_either_compressor(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segments of before are zstd; they are read, and merged, with those of now."""
+    values = np.random.default_rng(0).normal(size=(6, 120))
+    with monkeypatch.context() as before:
+        before.setattr(segment_module, "_compressor", lambda _: ZstdCodec(level=3))
+        put(cohort, "rna", ids(0, 3), values[:3], "expression")
+    put(cohort, "rna", ids(3, 6), values[3:], "expression")
+    texts = [path.read_text() for path in Path(cohort.files.where("segments/rna")).glob("*/expression/zarr.json")]
+    assert sorted("zstd" in text for text in texts) == [False, True] and any("lz4" in text for text in texts)
+    np.testing.assert_array_equal(decoded(cohort, "rna"), values)
+    assert compact(cohort, "rna")[0].n_after == 1
+    np.testing.assert_array_equal(decoded(cohort, "rna"), values)
+    verify(cohort)

@@ -31,7 +31,8 @@ class LayerRows:
     ----------
     record : SegmentRecord
     row_hashes, source_hashes : sequence of str
-        Of the rows, and of the source rows they were made from.
+        Of the rows, and of the source rows they were made from. An empty source hash: this sample has no values now;
+        its row is not published, and an older one made from other source values is retired.
     """
 
     record: SegmentRecord
@@ -159,10 +160,15 @@ def _publish(
 
     taken: list[list[int]] = []
     retired: list[int] = []
+    gone = [live[sample].id for sample in leaving if sample in live and not stays(sample, None)]
     n_new = n_replaced = n_same = 0
     for one in rows:
         mine = []
         for index, (sample, source_hash) in enumerate(zip(one.record.sample_ids, one.source_hashes, strict=True)):
+            if not source_hash:
+                if sample in live and not stays(sample, None):
+                    gone.append(live[sample].id)
+                continue
             if sample not in live:
                 n_new += 1
             elif stays(sample, source_hash):
@@ -173,7 +179,6 @@ def _publish(
                 retired.append(live[sample].id)
             mine.append(index)
         taken.append(mine)
-    gone = [live[sample].id for sample in leaving if sample in live and not stays(sample, None)]
     refs = [f"{_LAYERS}/{name}@{version}"]
     versions = [next_version(connection, item.kind, item.name) for item in companions]
     refs += [f"{item.kind}/{item.name}@{one}" for item, one in zip(companions, versions, strict=True)]

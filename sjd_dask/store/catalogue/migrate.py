@@ -30,8 +30,8 @@ def check_revision(revision: str) -> None:
         )
 
 
-def upgrade(connection: sa.Connection) -> None:
-    """Run the missing migrations inside the caller's transaction."""
+def upgrade(connection: sa.Connection, revision: str = "head") -> None:
+    """Run the missing migrations, up to a revision, inside the caller's transaction."""
     from alembic import command
     from alembic.config import Config
 
@@ -39,7 +39,7 @@ def upgrade(connection: sa.Connection) -> None:
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
 
 
 def create(catalogue: Catalogue, name: str) -> None:
