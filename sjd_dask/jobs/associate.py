@@ -108,6 +108,10 @@ class AssociateJob:
         else:
             peak = self._streamed_peak(width)
         rounds = self._rounds()
+        # The coefficients that a trend was made from: every worker gets those of all features.
+        trend_bytes = 0
+        if self.weighting is not None and self.weighting.has_trend and self.basis is not None:
+            trend_bytes = 2 * self.basis.p * reader.n_features * 8
         n_columns = 2 * max(1, len(self.contrast_names)) + 5
         rows = reader.n_features * (len(self.contrast_names) + (len(self.contrast_names) > 1))
         return Plan(
@@ -120,8 +124,8 @@ class AssociateJob:
             else partitions,
             bytes_in=reader.n_bytes * len(rounds),
             bytes_out=rows * 10 * 8,
-            peak_bytes_per_task=peak + PROCESS_BYTES,
-            driver_bytes=reader.n_features * n_columns * 8 * 3 + rows * 12 * 8 * 2 + (256 << 20),
+            peak_bytes_per_task=peak + trend_bytes + PROCESS_BYTES,
+            driver_bytes=reader.n_features * n_columns * 8 * 3 + rows * 12 * 8 * 2 + trend_bytes + (256 << 20),
             estimated_seconds=self._estimate(partitions, n_workers) * len(rounds) if calibrate else None,
             notes=notes,
             n_workers=n_workers,
@@ -131,11 +135,12 @@ class AssociateJob:
     def _streamed_peak(self, width: int) -> int:
         """Bytes of the sums of a stripe of features, with a block of samples."""
         p = 1 if self.basis is None else self.basis.p
+        width, n = min(width, self.matrix.reader.n_features), self.matrix.reader.n_samples
         # The sums of each feature's own design, once more while they are turned for the solver where all have one.
         own = p * (p + 1) // 2 * (1 if self.weighting is None else 4) + 2 * p
-        block = ROW_BLOCK * width * self.matrix.reader.dtype.itemsize * 2
+        block = min(n, ROW_BLOCK) * width * self.matrix.reader.dtype.itemsize * 2
         if self.weighting is not None:
-            block += 4 * WEIGHTED_ROWS * width * 8
+            block += 4 * min(n, WEIGHTED_ROWS) * width * 8
         return block + width * 8 * (4 * p + own + 4 * len(self.contrast_names) + 8)
 
     def _rounds(self) -> list[str]:

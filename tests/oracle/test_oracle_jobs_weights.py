@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from jobs_helpers import bring, compare, make_cohort, read_result, read_table, run, write_npz
+from jobs_helpers import bring, compare, make_cohort, read_result, read_table, run, spec_of, write_npz
 
-from sjd_dask.jobs.driver import Outcome
+from sjd_dask.errors import DataError, SpecError
+from sjd_dask.jobs.associate import prepare
+from sjd_dask.jobs.associate_inputs import layer_library_sizes
+from sjd_dask.jobs.driver import Outcome, run_spec
+from sjd_dask.jobs.spec import parse_spec
 from sjd_dask.store.cohort import open_cohort
 
 HERE = Path(__file__).parent / "reference/weights"
@@ -60,9 +64,8 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
     cohort = make_cohort(folder / "cohort", 4, 64)
     design = table("design")
-    sheet = pd.DataFrame(
-        {"a": design[:, 1], "b": design[:, 2], "c": design[:, 3]}, index=pd.Index(SAMPLES, name="sample_id")
-    )
+    columns = {"a": design[:, 1], "b": design[:, 2], "c": design[:, 3], "d": list("xy" * 7)}
+    sheet = pd.DataFrame(columns, index=pd.Index(SAMPLES, name="sample_id"))
     features = [f"f{i:03d}" for i in range(300)]
     for number, (assay, name, quantity) in enumerate(
         (("counts", "counts", "counts"), ("y", "y", "expression"), ("holes", "y_missing", "expression"))
@@ -124,6 +127,55 @@ def test_array_weights(cohort: Path, cluster: Any, width: int | None) -> None:
     holes = run(cohort, cluster, f"holes{width}", weights="array", **model("holes"), **more)
     within(compare(holes, wanted("array_contrasts_missing")))
     assert holes.meta["weights"]["array_method"] == "genebygene"
+
+
+def normalise(cohort: Path, cluster: Any, output: str, steps: list[str]) -> None:
+    keys = {"job": "normalise", "cohort": str(cohort), "output": output, "assay": "counts", "steps": steps}
+    run_spec(parse_spec(keys, "spec"), Path(), cluster=cluster, quiet=True)
+
+
+def test_a_layer_that_ends_in_voom(cohort: Path, cluster: Any) -> None:
+    """TMM factors and log counts are the layer's, library sizes its quality table's; the weights are made here."""
+    normalise(cohort, cluster, "logs", ["tmm", "voom"])
+    keys = {key: value for key, value in model("counts").items() if key != "assay"}
+    ran = run(cohort, cluster, "layer", layer="layers/logs", **keys)
+    within(compare(ran, wanted("voom_tmm_contrasts")))
+    assert ran.meta["weights"]["kind"] == "voom"
+    assert (ran.meta["layer"], ran.meta["assay"], ran.meta["quantity"]) == ("layers/logs@1", "counts", "expression")
+    named = run(cohort, cluster, "layer", layer="logs@1", weights="voom", quantity="logs", **keys)
+    within(compare(named, wanted("voom_tmm_contrasts")))
+    few = run(cohort, cluster, "few", layer="logs", samples="b > -1.2", weights="voom_quality", **keys)
+    assert few.meta["samples"]["used"] < 14
+    plain = run(cohort, cluster, "plain", layer="logs", weights="none", **keys)
+    assert "weights" not in plain.meta and plain.meta["warnings"] == []
+    groups = run(cohort, cluster, "groups", layer="logs", design="~ d", test="wilcoxon")
+    assert "weights" not in groups.meta
+
+
+def test_layers_that_can_not_have_the_weights(cohort: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    normalise(cohort, cluster, "logs", ["tmm", "voom"])
+    normalise(cohort, cluster, "cpm", ["tmm", "log_cpm"])
+    keys: dict[str, Any] = {"design": "~ a + b + c"}
+    for more, word in (
+        ({"layer": "cpm", "weights": "voom"}, "whose last step is voom; that of cpm is log_cpm"),
+        ({"layer": "logs", "block": "d"}, "block"),
+        ({"layer": "logs", "precision": "single"}, "precision"),
+        ({"layer": "logs", "quantity": "m_value"}, "a layer is tested as it is"),
+        ({"layer": "gone"}, "no layer 'gone'"),
+        ({"assay": "y", "weights": "voom"}, "needs counts"),
+    ):
+        with pytest.raises(SpecError, match=word):
+            prepare(spec_of(cohort, "out", **keys, **more), Path())
+    opened = open_cohort(cohort)
+    layer = opened.layer("logs")
+    sizes = layer_library_sizes(opened, layer, SAMPLES[::-1])
+    factors = table("voom_factors")
+    np.testing.assert_allclose(sizes, (factors[:, 0] * factors[:, 1])[::-1], rtol=1e-12)
+    with pytest.raises(DataError, match=r"1 of 2 samples have no library size.*nobody \(nan\)"):
+        layer_library_sizes(opened, layer, ["S00", "nobody"])
+    monkeypatch.setattr(layer, "layer", "cpm2")
+    with pytest.raises(DataError, match="there is no qc/cpm2"):
+        layer_library_sizes(opened, layer, SAMPLES)
 
 
 def test_from_the_command_line(cohort: Path, tmp_path: Path) -> None:

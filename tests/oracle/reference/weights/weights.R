@@ -69,3 +69,6 @@ w[50, ] <- w[50, ] * 1e6; w[51, ] <- w[51, ] * 1e-6
 save(w, "w")
 save(table_of(eBayes(lmFit(y, design, weights = w), trend = TRUE)), "cells_coef_trend")
 save(table_of(eBayes(contrasts.fit(lmFit(ym[-20, ], design, weights = w[-20, ]), contrasts))), "cells_contrasts_missing")
+
+tmm <- voom(calcNormFactors(DGEList(counts)), design)
+save(table_of(eBayes(contrasts.fit(lmFit(tmm, design), contrasts))), "voom_tmm_contrasts")
