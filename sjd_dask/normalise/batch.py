@@ -228,7 +228,7 @@ class Combat(Method):
             coefficients,
             parameters["gamma_star"][used] * sd,
             1.0 / np.sqrt(parameters["delta_star"][used]),
-            parameters["feature_status"] != kernel.ADJUSTED,
+            np.asarray(parameters["feature_status"] != kernel.ADJUSTED),
         )
         return block.with_(values=values).put_off(unknown, PENDING_BATCH)
 
