@@ -67,7 +67,8 @@ def quantiles(values: FloatArray, p: float, keep: BoolArray | None = None) -> Fl
     share = position - low
     out = np.empty(len(values))
     for i, row in enumerate(used):
-        ordered = np.partition(row, (low, high))
+        # NumPy's vectorised sort is faster than its selection.
+        ordered = np.sort(row)
         below, above = ordered[low], ordered[high]
         out[i] = below if above == below else (1 - share) * below + share * above
     return out
@@ -129,10 +130,9 @@ def tmm_factors(
         common[i] = n
         if largest < _SAME:
             continue
-        cut = math.floor(n * trim.logratio_trim), math.floor(n * trim.sum_trim)
-        m_ends = np.partition(m[:n], (cut[0], n - 1 - cut[0]))[[cut[0], n - 1 - cut[0]]]
-        a_ends = np.partition(a[:n], (cut[1], n - 1 - cut[1]))[[cut[1], n - 1 - cut[1]]]
-        mean = _trimmed_mean(m[:n], a[:n], v[:n], m_ends, a_ends, cut[0], cut[1], trim.weighting)
+        m_low, m_high = _limits(m[:n], math.floor(n * trim.logratio_trim))
+        a_low, a_high = _limits(a[:n], math.floor(n * trim.sum_trim))
+        mean = _trimmed_mean(m[:n], a[:n], v[:n], m_low, m_high, a_low, a_high, trim.weighting)
         factors[i] = 2.0 ** (0.0 if math.isnan(mean) else mean)
     return factors, common
 
@@ -176,16 +176,18 @@ def _tmm_terms(
     return n, largest
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _tie_ranks(x: FloatArray, ends: FloatArray) -> tuple[float, float]:
-    """Mean ranks, from 1, of the values tied with each of two values."""
-    below0 = below1 = same0 = same1 = 0
-    for value in x:
-        below0 += value < ends[0]
-        same0 += value == ends[0]
-        below1 += value < ends[1]
-        same1 += value == ends[1]
-    return below0 + (same0 + 1) / 2.0, below1 + (same1 + 1) / 2.0
+def _limits(x: FloatArray, cut: int) -> tuple[float, float]:
+    """Smallest and largest value whose mean rank, ties counted, is not among the `cut` at either end."""
+    n = x.size
+    ordered = np.sort(x)
+    low, high = float(ordered[cut]), float(ordered[n - 1 - cut])
+    first, last = (int(np.searchsorted(ordered, low, side)) for side in ("left", "right"))
+    if (first + 1 + last) / 2 < cut + 1:
+        low = math.nextafter(low, math.inf)
+    first, last = (int(np.searchsorted(ordered, high, side)) for side in ("left", "right"))
+    if (first + 1 + last) / 2 > n - cut:
+        high = math.nextafter(high, -math.inf)
+    return low, high
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -193,31 +195,21 @@ def _trimmed_mean(
     m: FloatArray,
     a: FloatArray,
     v: FloatArray,
-    m_ends: FloatArray,
-    a_ends: FloatArray,
-    m_cut: int,
-    a_cut: int,
+    m_low: float,
+    m_high: float,
+    a_low: float,
+    a_high: float,
     weighting: bool,
 ) -> float:
-    """Mean of the log-ratios whose ranks lie within both trims; NaN when none is left."""
-    n = m.size
-    m_low, m_high = _tie_ranks(m, m_ends)
-    a_low, a_high = _tie_ranks(a, a_ends)
-    keep_m_low, keep_m_high = m_low >= m_cut + 1, m_high <= n - m_cut
-    keep_a_low, keep_a_high = a_low >= a_cut + 1, a_high <= n - a_cut
+    """Mean of the log-ratios within both limits, weighted by 1 / v; NaN when none is left."""
     above = below = 0.0
-    for g in range(n):
-        if m[g] < m_ends[0] or m[g] > m_ends[1] or a[g] < a_ends[0] or a[g] > a_ends[1]:
-            continue
-        if (m[g] == m_ends[0] and not keep_m_low) or (m[g] == m_ends[1] and not keep_m_high):
-            continue
-        if (a[g] == a_ends[0] and not keep_a_low) or (a[g] == a_ends[1] and not keep_a_high):
-            continue
-        weight = 1.0 / v[g] if weighting else 1.0
-        term = m[g] * weight
-        if not np.isnan(term):
-            above += term
-        below += weight
+    for g in range(m.size):
+        if m_low <= m[g] <= m_high and a_low <= a[g] <= a_high:
+            weight = 1.0 / v[g] if weighting else 1.0
+            term = m[g] * weight
+            if not np.isnan(term):
+                above += term
+            below += weight
     return above / below
 
 
@@ -252,9 +244,8 @@ def _paired_factor(y: FloatArray, ref: FloatArray, size: float, ref_size: float,
     if np.max(np.abs(m)) < _SAME:
         return 1.0
     a = 0.5 * _log2(share * ref_share)
-    shrunken = _log2((y + 0.5) / (size + 0.5) / ((ref + 0.5) / (ref_size + 0.5)))
-    keep = _within(np.lexsort((shrunken, m)), int(n * trim.logratio_trim))
-    keep &= _within(np.argsort(a, kind="stable"), int(n * trim.sum_trim))
+    shrunken = (y + 0.5) / (size + 0.5) / ((ref + 0.5) / (ref_size + 0.5))
+    keep = _within(m, int(n * trim.logratio_trim), shrunken) & _within(a, int(n * trim.sum_trim))
     if not keep.any():
         return 1.0
     m, share, ref_share = m[keep], share[keep], ref_share[keep]
@@ -265,9 +256,18 @@ def _paired_factor(y: FloatArray, ref: FloatArray, size: float, ref_size: float,
     return float(2.0 ** (np.sum(w * m) / np.sum(w)))
 
 
-def _within(order: NDArray[np.intp], cut: int) -> BoolArray:
-    keep = np.zeros(order.size, dtype=bool)
-    keep[order[cut : order.size - cut]] = True
+def _within(x: FloatArray, cut: int, ties: FloatArray | None = None) -> BoolArray:
+    """All but the `cut` first and last values in order; tied values go by `ties`, then by place."""
+    ordered = np.sort(x)
+    low, high = ordered[cut], ordered[x.size - 1 - cut]
+    keep: BoolArray = (x >= low) & (x <= high)
+    for end in (low, high):
+        tied = np.flatnonzero(x == end)
+        if ties is not None:
+            tied = tied[np.argsort(_log2(ties[tied]), kind="stable")]
+        first = int(np.searchsorted(ordered, end))
+        keep[tied[: max(cut - first, 0)]] = False
+        keep[tied[x.size - cut - first :]] = False
     return keep
 
 

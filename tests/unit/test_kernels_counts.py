@@ -64,6 +64,18 @@ def test_tmm_without_a_common_feature_says_so():
     assert common[0] == 1
 
 
+@pytest.mark.parametrize("most", [2, 5, 1000])
+def test_singleton_pairing_cuts_ties_by_their_order(most):
+    draw = np.random.default_rng(most)
+    for n in (1, 2, 9, 60):
+        x = draw.integers(0, most, n).astype(float)
+        ties = draw.integers(1, 4, n).astype(float)
+        for cut in range((n + 1) // 2):
+            for second in (None, ties):
+                order = np.argsort(x, kind="stable") if second is None else np.lexsort((second, x))
+                assert set(np.flatnonzero(counts_factors._within(x, cut, second))) == set(order[cut : n - cut])
+
+
 def test_quantiles_and_choice_of_reference():
     values = np.random.default_rng(2).poisson(4, size=(9, 101)).astype(float)
     keep = np.arange(101) % 3 > 0
