@@ -15,11 +15,11 @@ from sjd_dask.normalise.probe_types import Bmiq
 from sjd_dask.normalise.quantile import Quantile, Scale
 from sjd_dask.normalise.reference import MemoryReference
 
-N, P = 60, 3000
+N, P = 36, 2000
 
 
 def scene(scale, seed=0):
-    """Sixty samples, with ties, missing values, and one sample of all missing values that is not in the reference."""
+    """Samples with ties, missing values, and one sample of all missing values that is not in the reference."""
     rng = np.random.default_rng(seed)
     state = rng.choice(3, P, p=[0.45, 0.15, 0.40])
     betas = rng.beta(np.array([2.5, 4, 30])[state], np.array([40, 4, 3])[state], (N, P))
