@@ -18,6 +18,8 @@ from sjd_dask.kernels.lowess import lowess
 from sjd_dask.kernels.weighted import fit_weighted
 
 _BUCKETS = 4096
+# How far the line may pass from a point, as a share of its largest value: rounding, not shape.
+_BEND = 1e-13
 # log2(count + 0.5) below which a count was zero, whatever rounding a stored value went through: it is -1 for 0, 0.58
 # for 1.
 _ZERO = -0.5
@@ -123,7 +125,28 @@ def voom_line(
             f"the voom trend of {x.size} features falls to {smooth.min():.3g}, so weights can't be taken from it: a "
             "larger `span`, or fewer features that hardly vary, would keep it above zero"
         )
-    return VoomLine(x[first], smooth)
+    kept = _corners(x[first], smooth, _BEND * np.abs(smooth).max())
+    return VoomLine(x[first][kept], smooth[kept])
+
+
+@numba.njit(nogil=True, cache=True)
+def _corners(x: Floats, y: Floats, tolerance: float) -> NDArray[np.bool_]:
+    """The points that straight lines need to pass within `tolerance` of all: lowess interpolates most of them."""
+    keep = np.zeros(x.size, np.bool_)
+    keep[0] = keep[x.size - 1] = True
+    anchor = 0
+    low, high = -np.inf, np.inf
+    for i in range(1, x.size):
+        run = x[i] - x[anchor]
+        slope = (y[i] - y[anchor]) / run
+        if not low <= slope <= high:
+            anchor = i - 1
+            keep[anchor] = True
+            low, high = -np.inf, np.inf
+            run = x[i] - x[anchor]
+        low = max(low, (y[i] - y[anchor] - tolerance) / run)
+        high = min(high, (y[i] - y[anchor] + tolerance) / run)
+    return keep
 
 
 def voom_weights(line: VoomLine, coefficients: Floats, design_rows: Floats, offset: Floats) -> Floats:
@@ -141,6 +164,7 @@ def voom_weights(line: VoomLine, coefficients: Floats, design_rows: Floats, offs
     """
     known = np.ascontiguousarray(np.nan_to_num(coefficients, nan=0.0))
     out = np.empty((design_rows.shape[0], known.shape[1]))
+    # Where the search of a bucket of x begins.
     edges = np.linspace(line.x[0], line.x[-1], _BUCKETS + 1)
     starts = np.searchsorted(line.x, edges, side="right") - 1
     _fill_weights(
