@@ -195,6 +195,18 @@ class Combat(Method):
             parameters[name][np.ix_(np.array(rows), keep)] = shrunk[name]
         return parameters
 
+    def extend(self, parameters: Mapping[str, NDArray[Any]], reference: Reference) -> Arrays | None:
+        """Parameters with those for the batches of these samples added: see `batch_extend.extend`.
+
+        Raises
+        ------
+        SpecError
+            One of the samples is of a batch that has parameters already.
+        """
+        require_columns(self.apply_columns(), reference.samples, self.method)
+        labels = sample_labels(reference.samples, self.batch, self.method)
+        return extend(self, parameters, reference, levels_of(labels)[0])
+
     def apply(self, block: Block, parameters: Mapping[str, NDArray[Any]]) -> Block:
         """Adjust samples of known batches; those of a batch without parameters are put off as ``pending_batch``.
 

@@ -115,6 +115,25 @@ class RemoveBatchEffect(Method):
             **{f"{which}_levels": np.array(one) for which, one in levels.items()},
         }
 
+    def extend(self, parameters: Mapping[str, NDArray[Any]], reference: Reference) -> Arrays | None:
+        """Nothing to add, if all batches are known.
+
+        Raises
+        ------
+        SpecError
+            A batch is new: its effect can't be told from the protected design, of which nothing is kept.
+        """
+        require_columns(self.apply_columns(), reference.samples, self.method)
+        for which, name in self._batches().items():
+            labels = sample_labels(reference.samples, name, self.method)
+            new = [one for one in levels_of(labels)[0] if one not in parameters[f"{which}_levels"].tolist()]
+            if new:
+                raise SpecError(
+                    f"step `{self.method}` can't take up the batches {named(new)} of column {name!r}: what it protects "
+                    "is not frozen. Fit a new version of the chain, or use combat, which can be extended."
+                )
+        return None
+
     def apply(self, block: Block, parameters: Mapping[str, NDArray[Any]]) -> Block:
         """Subtract; samples of a batch without parameters are put off as ``pending_batch``.
 

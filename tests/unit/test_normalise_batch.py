@@ -283,6 +283,24 @@ def test_new_batch(options):
         np.testing.assert_allclose(now.values[new], again[new], rtol=1e-9, atol=1e-9)
 
 
+def test_extension_of_a_step():
+    values, samples, _ = scene()
+    old, new = np.flatnonzero(samples["batch"] != "d"), np.flatnonzero(samples["batch"] == "d")
+    method = Combat("batch")
+    frozen = method.fit(reference(values, samples, old))
+    some = reference(values, samples, new)
+    added, named = method.extend(frozen, some), extend(method, frozen, some, ["d"])
+    for name, value in named.items():
+        np.testing.assert_array_equal(added[name], value)
+    with pytest.raises(SpecError, match="'a', 'b', 'c' have parameters already"):
+        method.extend(frozen, reference(values, samples))
+    removal = RemoveBatchEffect(batch="batch")
+    coefficients = removal.fit(reference(values, samples, old))
+    assert removal.extend(coefficients, reference(values, samples, old)) is None
+    with pytest.raises(SpecError, match="the batches 'd' of column 'batch'"):
+        removal.extend(coefficients, some)
+
+
 def test_new_batch_is_refused():
     values, samples, _ = scene((10, 9, 8, 1))
     method = Combat("batch")
