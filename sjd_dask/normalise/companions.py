@@ -48,7 +48,8 @@ def companion_tables(
     dict of DataFrame
         ``principal``: sample_id, before_1 ..., after_1 ..., the factors. ``explained``: stage, component, share.
         ``factors``: factor, stage, share, weighted_share, chance (share of a meaningless factor), n_levels (0 for a
-        covariate), n_samples; factors of one level or of more than 50 are left out.
+        covariate), n_samples; factors of one level, or of more than 50 that are not
+        in `groups`, are left out.
     """
     n = len(samples)
     for stage in STAGES:
@@ -105,6 +106,7 @@ def _code(column: pd.Series, is_group: bool) -> tuple[NDArray[Any] | None, int]:
         finite = values[np.isfinite(values)]
         return (np.where(np.isfinite(values), values, np.nan), 0) if np.unique(finite).size > 1 else (None, 0)
     codes, levels = pd.factorize(column.astype(object).where(column.notna(), None))
-    if not 2 <= len(levels) <= MOST_LEVELS:
+    most = len(column) // 2 if is_group else MOST_LEVELS
+    if not 2 <= len(levels) <= most:
         return None, 0
     return codes.astype(np.int64), len(levels)

@@ -87,7 +87,7 @@ def on_what(meta: Mapping[str, Any]) -> Pairs:
         pairs.append(("Quantity tested", QUANTITIES.get(meta["quantity"], str(meta["quantity"]))))
     encoding = meta.get("encoding") or {}
     if encoding:
-        pairs.append(("Stored as", _encoding(encoding)))
+        pairs.append(("Stored as", stored_as(encoding)))
     samples, features = meta.get("samples") or {}, meta.get("features") or {}
     if samples.get("filter"):
         pairs.append(("Samples chosen by", str(samples["filter"])))
@@ -98,7 +98,8 @@ def on_what(meta: Mapping[str, Any]) -> Pairs:
     return pairs
 
 
-def _encoding(encoding: Mapping[str, Any]) -> str:
+def stored_as(encoding: Mapping[str, Any]) -> str:
+    """How the values lie on disk, in words."""
     text = str(encoding.get("dtype", ""))
     if encoding.get("stored_quantity"):
         text += f" {encoding['stored_quantity']} values"

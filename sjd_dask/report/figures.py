@@ -42,11 +42,11 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def to_svg(figure: Figure) -> str:
-    """SVG text without date, the same for the same figure."""
+def to_svg(figure: Figure, dpi: int = DPI) -> str:
+    """SVG text without date, the same for the same figure; points are pixels of this density."""
     out = io.StringIO()
     with _style_lock, mpl.rc_context({"svg.hashsalt": "sjd", "svg.fonttype": "path"}):
-        figure.savefig(out, format="svg", dpi=DPI, metadata={"Date": None, "Creator": None})
+        figure.savefig(out, format="svg", dpi=dpi, metadata={"Date": None, "Creator": None})
     return out.getvalue()
 
 

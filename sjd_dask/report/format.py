@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 
@@ -41,6 +42,12 @@ def plain(text: str) -> str:
 
 def shorten(text: str, length: int = 24) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def natural_key(text: Any) -> list[tuple[int, int, str]]:
+    """Order in which ``plate_2`` comes before ``plate_10``."""
+    parts = re.split(r"(\d+)", str(text))
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
 
 
 def spec_text(spec: Any) -> str:

@@ -6,8 +6,6 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,30 +13,19 @@ import pandas as pd
 
 from sjd_dask import names
 from sjd_dask.report import facts
-from sjd_dask.report.format import count, expression, number, plain, shorten, spec_text
+from sjd_dask.report.format import expression, number, plain, shorten, spec_text
+from sjd_dask.report.page import TEMPLATES, Picture, environment, picture_uri
 from sjd_dask.report.summary import ContrastSummary, split_contrasts, summarise
 from sjd_dask.report.thin import KEPT
 from sjd_dask.report.toptable import TopTable, top_table
 
 if TYPE_CHECKING:
-    import jinja2
     import pyarrow as pa
 
-TEMPLATES = Path(__file__).parent / "templates"
 # A page holds at most this many rows of tables and contrasts with figures, so that it stays a page.
 MAX_ROWS_PER_CONTRAST = 500
 MAX_ROWS = 2000
 MAX_SECTIONS = 8
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure with the text for those who can't see it and the text below it."""
-
-    kind: str
-    uri: str
-    alt: str
-    caption: str
 
 
 @dataclass(frozen=True)
@@ -51,21 +38,6 @@ class Section:
     summary: ContrastSummary
     table: TopTable
     pictures: list[Picture] = field(default_factory=list)
-
-
-@lru_cache(maxsize=1)
-def _environment() -> jinja2.Environment:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=number, count=count)
-    return environment
 
 
 def render_association(table: pa.Table | pd.DataFrame, meta: Mapping[str, Any], features: pd.DataFrame | None) -> str:
@@ -99,7 +71,7 @@ def render_association(table: pa.Table | pd.DataFrame, meta: Mapping[str, Any], 
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "table.js"))
     reference = str(meta.get("reference") or "association")
     return (
-        _environment()
+        environment()
         .get_template("association.html.j2")
         .render(
             title=str(meta.get("title") or reference),
@@ -193,7 +165,7 @@ def _pictures(
         pictures.append(
             Picture(
                 "volcano",
-                _uri(svg),
+                picture_uri(svg),
                 f"Volcano plot of {name}: {summary.n_up:,} features up and {summary.n_down:,} down at q below 0.05.",
                 f"Effect and significance of {n:,} features; q < 0.05 in red (up, {summary.n_up:,}) and blue "
                 f"(down, {summary.n_down:,}).{line}{_thinned(drawn, n, summary.n_q05)}",
@@ -203,7 +175,7 @@ def _pictures(
     pictures.append(
         Picture(
             "qq",
-            _uri(svg),
+            picture_uri(svg),
             f"Quantile plot of {n:,} p-values of {name}; lambda is {number(summary.inflation, 3)}.",
             f"p-values against those of no effect anywhere; λ = {number(summary.inflation, 3)}. The band holds 95 % of "
             f"independent tests at each place; neighbours on a genome are not independent.{_thinned(drawn, n)}",
@@ -212,7 +184,7 @@ def _pictures(
     pictures.append(
         Picture(
             "histogram",
-            _uri(figures.histogram(p[has_p])),
+            picture_uri(figures.histogram(p[has_p])),
             f"Histogram of {n:,} p-values of {name}.",
             "p-values of tests without effect are even; a peak at the left is signal or inflation.",
         )
@@ -228,7 +200,7 @@ def _pictures(
         pictures.append(
             Picture(
                 "manhattan",
-                _uri(svg),
+                picture_uri(svg),
                 f"Manhattan plot of {name}: significance along {len(np.unique(chromosome))} chromosomes.",
                 f"Features along the genome, q < 0.05 in red.{line}"
                 + (f" {unplaced:,} features without a known place are not shown." if unplaced else "")
@@ -271,10 +243,6 @@ def _thinned(drawn: int, n: int, n_significant: int = 0) -> str:
         return ""
     text = f" {drawn:,} of {n:,} points are drawn: dots that would cover each other are drawn once"
     return text + (f", but for the {KEPT:,} of smallest p." if n_significant > KEPT else ".")
-
-
-def _uri(svg: str) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
 def _companions(meta: Mapping[str, Any], summaries: list[ContrastSummary]) -> list[dict[str, Any]]:

@@ -121,3 +121,62 @@ class AssociationMeta(TypedDict, total=False):
     warnings: list[str]
     companions: list[Companion]
     run: Run
+
+
+class Step(TypedDict, total=False):
+    """One method of a chain with its options."""
+
+    method: str
+    version: int
+    options: dict[str, Any]
+    note: str
+
+
+class ReferenceSamples(TypedDict, total=False):
+    """The samples that the parameters were fitted on."""
+
+    count: int
+    filter: str
+    hash: str
+
+
+class LayerFeatures(TypedDict, total=False):
+    """Features of the source and of the layer."""
+
+    before: int
+    after: int
+    dropped: list[Reason]
+
+
+class LayerMeta(TypedDict, total=False):
+    """``meta`` of ``layers/NAME`` and ``qc/NAME``.
+
+    ``parameters`` names the version whose frozen parameters were taken; it is absent where they were fitted.
+    ``factors`` are the sample columns whose share of the variance is told, ``colour_by`` the first to colour components
+    by (else the batch). ``qc`` names the quality tables of a layer.
+    """
+
+    reference: str
+    title: str
+    job: str
+    spec: dict[str, Any]
+    layer: str
+    layer_version: int
+    assay: str
+    cohort: CohortName
+    steps: list[Step]
+    scale_before: str
+    scale_after: str
+    parameters: str
+    parameters_hash: str
+    reference_samples: ReferenceSamples
+    samples: Selected
+    features: LayerFeatures
+    encoding: Encoding
+    batch_column: str
+    sex_column: str
+    factors: list[str]
+    colour_by: str
+    warnings: list[str]
+    qc: str
+    run: Run

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sjd_dask.store.cohort import Cohort
     from sjd_dask.store.result import Result
 
+LAYERS, QUALITY = "layers", "qc"
 # Rows of the table that compares this run with others.
 MOST_COMPANIONS = 12
 
@@ -38,14 +39,20 @@ def write_report(cohort: Cohort, ref: str, path: str | os.PathLike[str]) -> Path
     SpecError
         For a kind of result that has no page.
     """
+    result = cohort.result(ref)
+    if result.kind == names.ASSOCIATIONS:
+        return write_text(_association(cohort, result), path)
+    if result.kind in (LAYERS, QUALITY):
+        return write_text(_layer(cohort, result), path)
+    raise SpecError(
+        f"no page is known for results of kind {result.kind!r} ({ref}); pages exist for {names.ASSOCIATIONS}, {LAYERS} "
+        f"and {QUALITY}. Use `sjd export` for its table."
+    )
+
+
+def _association(cohort: Cohort, result: Result) -> str:
     from sjd_dask.report.html import render_association
 
-    result = cohort.result(ref)
-    if result.kind != names.ASSOCIATIONS:
-        raise SpecError(
-            f"no page is known for results of kind {result.kind!r} ({ref}); pages exist for {names.ASSOCIATIONS}. "
-            f"Use `sjd export` for its table."
-        )
     meta: dict[str, Any] = dict(result.meta or {})
     meta.setdefault("reference", f"{result.kind}/{result.name}@{result.version}")
     meta.setdefault("companions", companions(cohort, result))
@@ -53,7 +60,30 @@ def write_report(cohort: Cohort, ref: str, path: str | os.PathLike[str]) -> Path
     if meta.get("assay"):
         snapshot = (meta.get("cohort") or {}).get("snapshot")
         features = cohort.assay(meta["assay"], snapshot=snapshot).features()
-    return write_text(render_association(result.table(), meta, features), path)
+    return render_association(result.table(), meta, features)
+
+
+def _layer(cohort: Cohort, result: Result) -> str:
+    from sjd_dask.report.layer_page import render_layer
+
+    quality = result if result.kind == QUALITY else quality_of(cohort, result)
+    meta: dict[str, Any] = {**((quality.meta or {}) if quality else {}), **(result.meta or {})}
+    meta["reference"] = f"{result.kind}/{result.name}@{result.version}"
+    tables = {}
+    if quality is not None:
+        meta["qc"] = quality.ref
+        tables = {name: quality.to_pandas(name) for name in quality.tables}
+    return render_layer(meta, tables)
+
+
+def quality_of(cohort: Cohort, layer: Result) -> Result | None:
+    """The quality tables of a version of a layer: those it names, else the newest made for it."""
+    named = (layer.meta or {}).get("qc")
+    if named:
+        return cohort.result(str(named))
+    found = [one for one in cohort.results() if one.kind == QUALITY and one.name == layer.name]
+    own = [one for one in found if (one.meta or {}).get("layer_version") in (None, layer.version)]
+    return max(own, key=lambda one: one.version, default=None)
 
 
 def companions(cohort: Cohort, result: Result) -> list[dict[str, Any]]:
