@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from jobs_scene import F, computed, fill, prepared, same_bits
 
+from sjd_dask.errors import PlanRefused
+from sjd_dask.jobs import associate_weights
 from sjd_dask.kernels import linear, weighted
 
 DESIGN: dict[str, Any] = {"design": "~ group + age"}
@@ -58,8 +60,18 @@ def test_what_weights_come_to_makes_the_run(tmp_path: Path) -> None:
     }
     assert len(marks) == 6
     job = prepared(cohort, "counts", **DESIGN, weights="voom")
-    assert job.plan(2, 10**10).n_tasks == 3
+    plan = job.plan(2, 10**10, calibrate=True)
+    assert plan.n_tasks == 3 and plan.estimated_seconds is not None and plan.estimated_seconds > 0
+    assert prepared(cohort, "counts", **DESIGN, weights="array").plan(2, 10**10, calibrate=True).n_tasks == 2
     assert "voom" not in plain.method_versions
+
+
+def test_too_many_samples_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cohort = fill(tmp_path, "counts")
+    monkeypatch.setattr(associate_weights, "MOST_SAMPLES", 100)
+    with pytest.raises(PlanRefused, match="290 x 290 samples"):
+        prepared(cohort, "counts", **DESIGN, weights="array").plan(2, 10**10)
+    prepared(cohort, "counts", **DESIGN, weights="voom").plan(2, 10**10)
 
 
 def test_sums_by_blocks_and_stripes() -> None:
