@@ -15,6 +15,7 @@ _PUBLIC = {
     "create_cohort": "sjd_dask.store.cohort",
     "ingest": "sjd_dask.store.ingest.pipeline",
     "associate": "sjd_dask.associate.api",
+    "normalise": "sjd_dask.normalise",
     "open_cluster": "sjd_dask.runtime.cluster",
     "Simulation": "sjd_dask.simulate",
     "names": "sjd_dask.names",
@@ -28,7 +29,7 @@ def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'sjd_dask' has no attribute {name!r}")
     module = import_module(_PUBLIC[name])
-    value = module if name in ("names", "errors") else getattr(module, name)
+    value = module if name in ("names", "errors", "normalise") else getattr(module, name)
     globals()[name] = value
     return value
 

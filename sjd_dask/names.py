@@ -70,4 +70,14 @@ F_CONTRAST: Final = "F"
 
 # Kinds of results.
 ASSOCIATIONS: Final = "associations"
-RESULT_KINDS: Final = ("associations", "layers", "strata", "classes", "reported", "changes")
+RESULT_KINDS: Final = (
+    "associations",
+    "layers",
+    "qc",
+    "fractions",
+    "surrogates",
+    "strata",
+    "classes",
+    "reported",
+    "changes",
+)

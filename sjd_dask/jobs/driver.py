@@ -7,13 +7,14 @@ the job compute its parts, and publishes: one catalogue transaction, last.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sjd_dask.errors import DataError, SpecError
-from sjd_dask.jobs.spec import JobSpec, parse_spec, read_spec
+from sjd_dask.jobs.spec import JOBS, JobSpec, parse_spec, read_spec
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -99,15 +100,12 @@ class Outcome:
 
 def prepare(spec: JobSpec, base: Path) -> Job:
     """Open what the spec names and check it; nothing is computed."""
-    if spec.job == "associate":  # type: ignore[attr-defined]
-        from sjd_dask.jobs.associate import prepare as prepare_associate
-
-        return prepare_associate(spec, base)
-    if spec.job == "normalise":  # type: ignore[attr-defined]
-        from sjd_dask.jobs.normalise import prepare as prepare_normalise
-
-        return prepare_normalise(spec, base)
-    raise SpecError(f"there is no job {spec.job!r}")  # type: ignore[attr-defined]
+    job = str(spec.job)  # type: ignore[attr-defined]
+    if job not in JOBS:
+        raise SpecError(f"there is no job {job!r}")
+    module = importlib.import_module(f"sjd_dask.jobs.{job}")
+    prepared: Job = module.prepare(spec, base)
+    return prepared
 
 
 def plan_job(

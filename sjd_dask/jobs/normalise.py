@@ -106,7 +106,7 @@ class NormaliseJob:
             driver_bytes=(256 << 20) + n_parameters * p * 8 * 2 + min(n, MOST_SKETCHED) * 2048 * 4 * 6,
             estimated_seconds=None,
             notes=[
-                f"tasks decode blocks of {source.block_rows} samples ({BLOCK_BYTES / 1e6:.0f} MB), however many there are",
+                f"tasks decode {source.block_rows} samples at a time, whatever their number",
                 *(
                     [f"fitted on {len(self.reference_ids):,} reference samples, {passes} steps, at least one pass each"]
                     if passes

@@ -126,6 +126,8 @@ class AssociateSpec(JobSpec):
 JOBS: dict[str, str] = {
     "normalise": "sjd_dask.jobs.normalise_spec:NormaliseSpec",
     "associate": "sjd_dask.jobs.spec:AssociateSpec",
+    "deconvolve": "sjd_dask.jobs.cells_spec:DeconvolveSpec",
+    "surrogates": "sjd_dask.jobs.cells_spec:SurrogatesSpec",
 }
 
 

@@ -154,7 +154,10 @@ class Reference(Protocol):
     feature_ids: NDArray[Any]
     annotation: pd.DataFrame
     scale: str
-    context: Arrays
+
+    @property
+    def context(self) -> Arrays:
+        """Per-sample arrays of the steps before."""
 
     @property
     def n_features(self) -> int:

@@ -5,21 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from sjd_dask.errors import SpecError
-from sjd_dask.normalise import batch, censoring, counts, counts_factors, plates, removal, scales, vst
+from sjd_dask.normalise import (
+    arrays,
+    batch,
+    censoring,
+    counts,
+    counts_factors,
+    plates,
+    probe_types,
+    quantile,
+    removal,
+    scales,
+    vst,
+)
 from sjd_dask.normalise.method import METHODS, Method
 
-__all__ = [
-    "METHODS",
-    "batch",
-    "censoring",
-    "counts",
-    "counts_factors",
-    "make_method",
-    "plates",
-    "removal",
-    "scales",
-    "vst",
-]
+# Importing a module registers its methods.
+MODULES = (arrays, batch, censoring, counts, counts_factors, plates, probe_types, quantile, removal, scales, vst)
 
 
 def make_method(step: str | dict[str, Any]) -> Method:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sjd_dask.errors import Busy, DataError, Interrupted, PlanRefused, SjdError, SpecError
-from sjd_dask.runtime.runs import ANNOUNCE_VARIABLE, cancel_marker
+from sjd_dask.runtime.runs import ANNOUNCE_VARIABLE, cancel_marker, published_references
 from sjd_dask.store.catalogue.runs import get_run, request_cancel
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def status(cohort: Cohort, run_id: str) -> dict[str, Any]:
         message = f"its driver ({run.owner}) is gone; resume with: sjd resume {cohort.path} {run.id}"
     if state == "published":
         # The catalogue knows; the status file may have been written by the last heartbeat before the end.
-        found["results"] = [result.ref for result in cohort.results() if result.run == run.id]
+        found["results"] = published_references(cohort, run)
     return {
         **found,
         "run": run.id,

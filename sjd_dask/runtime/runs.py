@@ -24,7 +24,7 @@ from sjd_dask.errors import Busy, Interrupted, SjdError
 from sjd_dask.runtime.events import Event, JsonLog, Listener, PartitionDone, RunStarted, broadcast
 from sjd_dask.runtime.parts import PartStore
 from sjd_dask.runtime.plan import Plan
-from sjd_dask.store.catalogue.runs import claim_run, finish_run, get_run, heartbeat_run
+from sjd_dask.store.catalogue.runs import Run, claim_run, finish_run, get_run, heartbeat_run
 from sjd_dask.store.files import writing
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class RunSession:
         self._log_copy: Path | None = None
         self.tell: Listener = broadcast([self._user_listener])
         if self.state == "published":
-            self.published = [result.ref for result in self.cohort.results() if result.run == self.run_id]
+            self.published = published_references(self.cohort, claim.run)
             self._announce()
             return self
         try:
@@ -354,6 +354,13 @@ class RunSession:
 
 
 open_run: Callable[..., RunSession] = RunSession
+
+
+def published_references(cohort: Cohort, run: Run) -> list[str]:
+    """References of what a run published; rows that it added to a version of a layer count as that version."""
+    if "published" in run.meta:
+        return [str(one) for one in run.meta["published"]]
+    return [result.ref for result in cohort.results() if result.run == run.id]
 
 
 def _json(data: Mapping[str, Any]) -> bytes:
