@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sjd_dask import names
 from sjd_dask.errors import SpecError
+from sjd_dask.kernels.array_quality import FAILED_ARRAY, SAME_PERSON, genotype_concordances
 from sjd_dask.normalise.method import Arrays
 from sjd_dask.normalise.quality import distances
 
@@ -44,8 +45,6 @@ FEWEST_OF_A_SEX = 3
 # Ashman's D of two groups: above 2 they are apart; the best split of one normal group has 2.7, of an even spread 3.5.
 CLEARLY_APART = 4.0
 AGREEMENT = 0.9
-# Share of SNP probes on which two arrays of one person may differ: those of two persons differ on about half.
-MOST_DISCORDANT = 0.2
 SEXES = ("female", "male")
 _FEMALE, _MALE = {"f", "female", "w", "woman"}, {"m", "male", "man"}
 
@@ -149,7 +148,7 @@ def judge(
         _require(batch_column, samples)
         table["batch"] = _text(samples[batch_column])
     numbers = {name: np.asarray(value, dtype=np.float64) for name, value in metrics.items()}
-    failed = numbers.pop("failed_array", None)
+    failed = numbers.pop(FAILED_ARRAY, None)
     table.update(numbers)
     flags: dict[str, NDArray[np.bool_]] = {}
     for name, low, high in zip(
@@ -168,12 +167,13 @@ def judge(
         if recorded is not None:
             swapped = (predicted != recorded) & (predicted != None) & (recorded != None)  # noqa: E711
             table["sex_mismatch"] = swapped
-    if failed is not None:
-        table["failed_array"] = failed > 0
-        others.append(table["failed_array"])
+    is_failed = reason == FAILED_ARRAY
+    if failed is not None or is_failed.any():
+        table[FAILED_ARRAY] = is_failed if failed is None else is_failed | (failed > 0)
+        others.append(table[FAILED_ARRAY])
     if rs_values is not None and names.PERSON_ID in samples.columns:
         table["rs_discordance"] = _discordance(np.asarray(rs_values), samples[names.PERSON_ID])
-        swapped = swapped | (table["rs_discordance"] > MOST_DISCORDANT)
+        swapped = swapped | (table["rs_discordance"] > 1 - SAME_PERSON)
     if "sex_mismatch" in table or "rs_discordance" in table:
         table["is_swapped"] = swapped
         others.append(swapped)
@@ -291,23 +291,17 @@ def _recorded(samples: pd.DataFrame | None, column: str | None) -> NDArray[Any] 
 
 
 def _discordance(values: Floats, person: pd.Series) -> Floats:
-    """Median, over the other arrays of the same person, of the share of SNP probes that differ; NaN without others.
+    """Median, over the other arrays of the same person, of the share of genotypes that differ; NaN without others.
 
-    A genotype is a beta near 0, a half or 1 (Pidsley and others 2013, BMC Genomics 14:293); betas between are left out.
+    Of three arrays the odd one differs from both others, which agree with each other.
     """
-    calls = np.full(values.shape, -1, dtype=np.int8)
-    for code, (low, high) in enumerate(((-np.inf, 0.25), (0.35, 0.65), (0.75, np.inf))):
-        calls[(values > low) & (values < high)] = code
     found = np.full(len(values), np.nan)
     groups = pd.Series(np.arange(len(values))).groupby(person.to_numpy(), sort=False).indices
-    for rows in groups.values():
+    for rows in map(np.asarray, groups.values()):
         if len(rows) < 2:
             continue
-        one, other = calls[rows][:, None, :], calls[rows][None, :, :]
-        both = (one >= 0) & (other >= 0)
-        n = both.sum(axis=2)
-        share = ((one != other) & both).sum(axis=2) / np.where(n > 0, n, np.nan)
-        share = share[~np.eye(len(rows), dtype=bool)].reshape(len(rows), -1)
+        same, _ = genotype_concordances(values[rows].astype(np.float64))
+        share = (1 - same)[~np.eye(len(rows), dtype=bool)].reshape(len(rows), -1)
         usable = ~np.isnan(share).all(axis=1)
         found[rows[usable]] = np.nanmedian(share[usable], axis=1)
     return found

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sjd_dask.errors import DataError
+from sjd_dask.kernels.array_quality import FAILED_ARRAY, failed_array
 from sjd_dask.kernels.row_summary import row_medians, summarise_rows
 from sjd_dask.normalise.method import Arrays, Block
 
@@ -23,6 +24,7 @@ Floats = NDArray[np.float64]
 MOST_FEATURES: Final = 2048
 MOST_SKETCHED: Final = 5000
 LOW_BETA, HIGH_BETA = 0.2, 0.8
+WHOLE_ARRAY: Final = 10_000  # a shorter panel of probes may have one mode by choice
 _CHROMOSOME_COLUMNS = ("chromosome", "chr")
 
 
@@ -78,6 +80,8 @@ def sample_metrics(before: Block, after: Block, quality: Mapping[str, NDArray[An
         known = np.where(known > 0, known, np.nan)
         found["low_share_after"] = (done < LOW_BETA).sum(axis=1) / known
         found["high_share_after"] = (done > HIGH_BETA).sum(axis=1) / known
+    if before.scale == "beta" and before.n_features >= WHOLE_ARRAY:
+        found[FAILED_ARRAY] = np.array([failed_array(row) != "" for row in before.values], dtype=np.float64)
     found.update(_sex_medians(before, after, done))
     if quality is not None:
         found.update(distances(_sketch(after), quality))

@@ -63,6 +63,7 @@ def render_layer(meta: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) ->
             explained=explained,
             flagged=None if table is None else layer_facts.flagged(table),
             pending=None if table is None else layer_facts.pending(table),
+            has_pending_batch=table is not None and bool((table["status"] == "pending_batch").any()),
             batches=None if table is None else layer_facts.batches(table),
             provenance=facts.provenance(meta),
             spec=spec_text(meta["spec"]) if meta.get("spec") else "",

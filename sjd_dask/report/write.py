@@ -82,8 +82,12 @@ def quality_of(cohort: Cohort, layer: Result) -> Result | None:
     if named:
         return cohort.result(str(named))
     found = [one for one in cohort.results() if one.kind == QUALITY and one.name == layer.name]
-    own = [one for one in found if (one.meta or {}).get("layer_version") in (None, layer.version)]
-    return max(own, key=lambda one: one.version, default=None)
+    for key, value in (
+        ("parameters_hash", (layer.meta or {}).get("parameters_hash")),
+        ("layer_version", layer.version),
+    ):
+        found = [one for one in found if value is None or (one.meta or {}).get(key) in (None, value)]
+    return max(found, key=lambda one: one.version, default=None)
 
 
 def companions(cohort: Cohort, result: Result) -> list[dict[str, Any]]:

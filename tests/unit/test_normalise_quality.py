@@ -172,6 +172,18 @@ def test_a_swapped_array_differs_from_the_others_of_its_person() -> None:
     assert table["rs_discordance"].notna().sum() == 5 and table["is_swapped"][5]
 
 
+def test_failed_arrays_are_told() -> None:
+    rng = np.random.default_rng(6)
+    values = rng.beta(0.4, 0.4, (3, 10_000))
+    values[1] = rng.normal(0.5, 0.05, 10_000)
+    data = block(values, "beta")
+    pending = np.array(["", "", "failed_array"], dtype=object)
+    metrics = sample_metrics(data, data.with_(pending=pending))
+    quality = fit_quality(metrics, sample_sketches(data, data)["after"])
+    table = judge(metrics, quality, data.samples, pending=pending)
+    assert table["failed_array"].tolist() == [False, True, True] and table["n_flags"].tolist() == [0, 1, 1]
+
+
 def test_a_profile_of_other_features_is_refused() -> None:
     with pytest.raises(DataError, match="300 features, and this layer gives 20"):
         distances(np.ones((2, 20)), {"profile_mean": np.ones(300), "profile_sd": np.ones(300)})
