@@ -78,6 +78,10 @@ class AssociateJob:
         weighed = self.weighting is not None and self.weighting.has_samples
         return self.spec.test != "linear" or self.block_codes is not None or weighed
 
+    def up_to_date(self) -> list[str] | None:
+        """None: the run's fingerprint says whether there is something to do."""
+        return None
+
     def plan(self, n_workers: int, memory_per_worker: int, *, calibrate: bool = False) -> Plan:
         """Partitions, which don't depend on the cluster, and what they cost."""
         reader = self.matrix.reader

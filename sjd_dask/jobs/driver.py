@@ -66,6 +66,9 @@ class Job(Protocol):
     snapshot: int
     warnings: list[str]
 
+    def up_to_date(self) -> list[str] | None:
+        """References of the results, where nothing is left to do whatever was run before; else None."""
+
     def plan(self, n_workers: int, memory_per_worker: int, *, calibrate: bool = False) -> Plan:
         """Partitions, bytes, memory, time."""
 
@@ -165,6 +168,8 @@ def _run(job: Job, cluster: str | Cluster, workers: int | None, quiet: bool) -> 
     from sjd_dask.runtime.runs import open_run
 
     begin, spec = time.perf_counter(), job.spec
+    if (there := job.up_to_date()) is not None:
+        return Outcome(job.cohort, "", "unchanged", there, job.warnings, time.perf_counter() - begin)
     stored = {**spec.model_dump(mode="json"), "cohort": "."}
     with open_run(
         job.cohort,

@@ -17,7 +17,6 @@ from sjd_dask.jobs import normalise_tasks as tasks
 from sjd_dask.jobs.associate_tasks import Matrix
 from sjd_dask.jobs.normalise_quality import QualityTables, quality_tables
 from sjd_dask.jobs.normalise_reference import (
-    BLOCK_BYTES,
     TASK_CELLS,
     ClusterReference,
     Phases,
@@ -122,6 +121,14 @@ class NormaliseJob:
         rows = min(TASK_ROWS, max(1, TASK_CELLS // max(1, n_features)))
         return max(step, rows // step * step)
 
+    def up_to_date(self) -> list[str] | None:
+        """References of what is there, where a frozen chain has nothing left to do; else None."""
+        layer = self._layer(self.chain) if self.chain is not None and self.spec.extend_on is None else None
+        if layer is None or any(self._todo(layer)):
+            return None
+        quality = self._last_quality(self.chain)
+        return [layer.ref, *([quality.ref] if quality is not None else [])]
+
     # -- execute ---------------------------------------------------------------------------------------------------
 
     def execute(self, plan: Plan, runner: Runner) -> tuple[dict[str, pa.Table], dict[str, Any]]:
@@ -129,7 +136,7 @@ class NormaliseJob:
         phases = Phases(runner, self.cohort.files, self.cohort.layout, self.spec.output, self.fingerprint)
         chain = self._chain(phases)
         key = layer_key(self.spec.output, chain.hash())
-        layer = self.cohort.find_layer(self.spec.output, key)
+        layer = self._layer(chain)
         todo, retire = self._todo(layer)
         segments, parts, quality = self._write(chain, key, todo, phases, layer)
         tables = quality_tables(self, chain, todo, parts, quality, self._last_quality(chain) if layer else None)
@@ -161,6 +168,10 @@ class NormaliseJob:
             assay.features(),
             order,
         )
+
+    def _layer(self, chain: Chain) -> Layer | None:
+        """The version of these parameters, if it is published."""
+        return self.cohort.find_layer(self.spec.output, layer_key(self.spec.output, chain.hash()))
 
     def _todo(self, layer: Layer | None) -> tuple[list[str], list[str]]:
         """Samples to normalise now, and those whose rows are to go because their source went."""
@@ -448,7 +459,7 @@ def prepare(spec: JobSpec, base: Path) -> NormaliseJob:
         "chain": chain.hash() if chain else None,
         "methods": {method.method: method.version for method in methods},
     }
-    return NormaliseJob(
+    job = NormaliseJob(
         spec=spec,
         cohort=cohort,
         source=source,
@@ -459,6 +470,11 @@ def prepare(spec: JobSpec, base: Path) -> NormaliseJob:
         chain=chain,
         taken_from=taken_from,
         sample_facts=facts,
-        fingerprint=fingerprint(key),
+        fingerprint="",
         snapshot=source.assay.snapshot,
     )
+    if chain is not None and spec.extend_on is None:
+        # What is left to do is part of what the run is: a sample may be corrected, and corrected back.
+        key["left"] = job._todo(job._layer(chain))
+    job.fingerprint = fingerprint(key)
+    return job

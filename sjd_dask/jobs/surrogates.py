@@ -55,6 +55,10 @@ class SurrogatesJob:
     kind: str = SURROGATES
     _made: pd.DataFrame | None = None
 
+    def up_to_date(self) -> list[str] | None:
+        """None: the run's fingerprint says whether there is something to do."""
+        return None
+
     def plan(self, n_workers: int, memory_per_worker: int, *, calibrate: bool = False) -> Plan:
         """Passes by features; their number is known, their stripes follow the layout."""
         reader = self.source.reader
