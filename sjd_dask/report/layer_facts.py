@@ -69,7 +69,9 @@ def steps(meta: Mapping[str, Any]) -> list[dict[str, str]]:
     for step in meta.get("steps") or []:
         method = str(step.get("method", ""))
         options = step.get("options") or {}
-        text = ", ".join(f"{key} {_option(value)}" for key, value in options.items() if key != "method")
+        text = ", ".join(
+            f"{key} {_option(value)}" for key, value in options.items() if key != "method" and value is not None
+        )
         version = step.get("version")
         found.append({
             "method": method,
@@ -128,7 +130,7 @@ def on_what(meta: Mapping[str, Any]) -> Pairs:
     if meta.get("sex_column"):
         pairs.append(("Recorded sex", str(meta["sex_column"])))
     if meta.get("encoding"):
-        pairs.append(("Stored as", stored_as(meta["encoding"])))
+        pairs.append(("Source stored as", stored_as(meta["encoding"])))
     return pairs
 
 
@@ -246,4 +248,4 @@ def _option(value: Any) -> str:
         return number(value, 6)
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(str, value)) + "]"
-    return "none" if value is None else str(value)
+    return str(value)

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from sjd_dask.report.figures import DOTS, DOTS_2, GRID, INK, LINE, MUTED, UP, to_svg
 from sjd_dask.report.format import natural_key, plain, shorten
@@ -292,7 +293,7 @@ def distances(distance: np.ndarray, is_outlier: np.ndarray, is_reference: np.nda
     values, outside, reference = distance[known], is_outlier[known], is_reference[known]
     end = float(np.quantile(values, 0.995)) * 1.3
     end = min(end, float(values.max())) if values.max() > values.min() else float(values.max()) + 1
-    edges = np.linspace(min(float(values.min()), 0.6), end, 45)
+    edges = np.linspace(float(values.min()), end, 45)
     clipped = np.minimum(values, end)
     figure, (axes,) = _panels(6.2, 3.6, 1, 1)
     groups = [
@@ -305,11 +306,23 @@ def distances(distance: np.ndarray, is_outlier: np.ndarray, is_reference: np.nda
         [clipped[chosen] for _, chosen, _ in groups], bins=edges.tolist(), stacked=True, rwidth=0.96,
         color=[color for _, _, color in groups], label=[f"{name} ({chosen.sum():,})" for name, chosen, _ in groups],
     )  # fmt: skip
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    _whole_numbers(axes)
     axes.set_xlabel("distance to the reference profile" + (" (last bar: and beyond)" if values.max() > end else ""))
     axes.set_ylabel("samples")
-    axes.legend(loc="upper right", frameon=False, fontsize=9, labelcolor=INK)
+    _legend_above(axes)
     return to_svg(figure)
+
+
+def _whole_numbers(axes: Axes) -> None:
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+
+
+def _legend_above(axes: Axes) -> None:
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, fontsize=8.5, labelcolor=INK,
+        handlelength=1.1, handletextpad=0.4, columnspacing=1.2, borderaxespad=0.1,
+    )  # fmt: skip
 
 
 def sexes(x: np.ndarray, y: np.ndarray, predicted: np.ndarray, mismatch: np.ndarray) -> str:
@@ -362,8 +375,6 @@ def sexes(x: np.ndarray, y: np.ndarray, predicted: np.ndarray, mismatch: np.ndar
             )  # fmt: skip
         axes.set_xlabel(f"median of features on {letter}")
         axes.set_ylabel("samples")
-    axes.legend(
-        loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, fontsize=8.5, labelcolor=INK,
-        handletextpad=0.1, columnspacing=1.0, borderaxespad=0.1,
-    )  # fmt: skip
+        _whole_numbers(axes)
+    _legend_above(axes)
     return to_svg(figure)

@@ -100,7 +100,7 @@ def test_the_page_says_what_was_done_and_shows_its_samples() -> None:
     for words in (
         "Batch-free methylation",
         "Plate p_2 is small.",
-        "covariates [age, sex], reference none",
+        "covariates [age, sex]",
         "ComBat batch adjustment",
         "of p_1",
         "9f2c1a",
