@@ -120,7 +120,7 @@ class Log(Method):
         return {"offset": smallest / 2}
 
     def apply(self, block: Block, parameters: Mapping[str, NDArray[Any]]) -> Block:
-        moved = block.values + parameters.get("offset", self.offset)
+        moved = block.values + (parameters["offset"] if self.offset == HALF_MINIMUM else float(self.offset))
         bad = moved <= 0
         if self.non_positive == "error":
             refuse_values(

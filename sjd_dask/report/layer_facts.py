@@ -164,7 +164,7 @@ def flagged(table: pd.DataFrame) -> Rows:
     return Rows(columns + [(title, True) for title, _ in shown], rows, n_all)
 
 
-def why(record: Mapping[str, Any]) -> str:
+def why(record: Mapping[Any, Any]) -> str:
     """The flags of a sample in words."""
     found = []
     for flag, text in FLAGS.items():
