@@ -26,10 +26,10 @@ POINT_DPI = 110
 STAGES = ("before", "after")
 
 
-def _panels(width: float, height: float, rows: int, columns: int, **shape: bool) -> tuple[Figure, list[Axes]]:
+def _panels(width: float, height: float, rows: int, columns: int, *, sharex: bool = False) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = list(figure.subplots(rows, columns, squeeze=False, **shape).ravel())
+    panels = list(figure.subplots(rows, columns, squeeze=False, sharex=sharex).ravel())
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["left", "bottom"]].set_color(MUTED)
@@ -172,7 +172,7 @@ def components(table: pd.DataFrame, factor: str, shares: dict[tuple[str, int], f
         x, y = (_inside(table[f"{stage}_{i}"].to_numpy(dtype=float), flagged) for i in (1, 2))
         drawn = axes.scatter(
             x[order], y[order], s=size, c=colors[order], linewidths=0, rasterized=True, zorder=2,
-            **({"cmap": "viridis", "plotnonfinite": True} if is_covariate else {}),
+            cmap="viridis" if is_covariate else None, plotnonfinite=is_covariate,
         )  # fmt: skip
         axes.scatter(x[flagged], y[flagged], s=size + 22, facecolors="none", edgecolors=INK, linewidths=0.7, zorder=3)
         for letter, i in (("x", 1), ("y", 2)):
@@ -211,7 +211,8 @@ def _inside(values: np.ndarray, flagged: np.ndarray) -> np.ndarray:
         return values
     low, high = float(good.min()), float(good.max())
     room = 0.25 * (high - low)
-    return np.clip(values, low - room, high + room)
+    clipped: np.ndarray = np.clip(values, low - room, high + room)
+    return clipped
 
 
 def _group_colors(column: pd.Series, groups: list[object]) -> tuple[np.ndarray, list[Line2D]]:

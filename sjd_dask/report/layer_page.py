@@ -108,7 +108,8 @@ def _cards(
         first = str(meta.get("batch_column") or factors["factor"].iloc[0])
         rows = factors[factors["factor"] == first].set_index("stage")
         if {"before", "after"} <= set(rows.index):
-            before, after, chance = rows.loc["before", "share"], rows.loc["after", "share"], rows.loc["after", "chance"]
+            share, chance = rows["share"].to_dict(), float(rows["chance"].to_dict()["after"])
+            before, after = float(share["before"]), float(share["after"])
             value = f"{number(100 * before, 2)} → {number(100 * after, 2)}\u00a0%"
             cards.append((value, f"variance explained by {first}", f"by chance {number(100 * chance, 2)} %"))
     return cards
@@ -121,7 +122,7 @@ def _share(value: float) -> str:
 def _sample_pictures(table: pd.DataFrame, meta: Mapping[str, Any]) -> list[Picture]:
     from sjd_dask.report import layer_figures as figures
 
-    pictures = []
+    pictures: list[Picture] = []
     five = [f"{name}_{stage}" for stage in figures.STAGES for name in ("minimum", "q1", "median", "q3", "maximum")]
     if set(five) <= set(table.columns):
         labels = {
@@ -185,7 +186,7 @@ def _explained_pictures(
 ) -> list[Picture]:
     from sjd_dask.report import layer_figures as figures
 
-    pictures = []
+    pictures: list[Picture] = []
     factors = tables.get("factors")
     drawable = factors is not None and factors["share"].notna().any()
     principal = tables.get("principal")
