@@ -17,7 +17,6 @@ from sjd_dask.jobs import normalise_tasks as tasks
 from sjd_dask.jobs.associate_tasks import Matrix
 from sjd_dask.jobs.normalise_quality import QualityTables, quality_tables
 from sjd_dask.jobs.normalise_reference import (
-    TASK_CELLS,
     ClusterReference,
     Phases,
     Source,
@@ -49,6 +48,8 @@ QC = "qc"
 LAYERS = "layers"
 # Most rows of a task; a task writes whole chunk rows.
 TASK_ROWS = 512
+# Cells of a task: it holds their results, and several times as much while it works on a block of them.
+TASK_CELLS = 8_000_000
 
 
 @dataclass
@@ -70,6 +71,7 @@ class NormaliseJob:
     warnings: list[str] = field(default_factory=list)
     kind: str = LAYERS
     _product: _Product | None = None
+    _out_space: FeatureSpace | None = None
 
     # -- plan ------------------------------------------------------------------------------------------------------
 
@@ -239,6 +241,13 @@ class NormaliseJob:
         return max(found, key=lambda result: result.version, default=None)
 
     def _space(self, chain: Chain) -> FeatureSpace:
+        if self._out_space is None:
+            self._out_space = self._new_space(chain)
+        return self._out_space
+
+    def _new_space(self, chain: Chain) -> FeatureSpace:
+        if np.array_equal(chain.out_feature_ids, self.source.assay.feature_ids()):
+            return self.source.assay.feature_space
         annotation = self.source.assay.features()
         return FeatureSpace.of(list(chain.out_feature_ids), annotation if len(annotation.columns) else None)
 

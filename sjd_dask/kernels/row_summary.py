@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -64,9 +65,34 @@ def _quantile(ordered: Floats, share: float) -> float:
 
 
 def _deviation(ordered: Floats, middle: float) -> float:
-    away = np.abs(ordered - middle)
-    half = away.size // 2
-    if away.size % 2:
-        return float(np.partition(away, half)[half])
-    pair = np.partition(away, (half - 1, half))
-    return float((pair[half - 1] + pair[half]) / 2)
+    """Median of the distances from `middle`, (the middle two averaged), without computing them all."""
+    n = ordered.size
+    low = _nearest(ordered, middle, (n - 1) // 2)
+    return low if n % 2 else (low + _nearest(ordered, middle, n // 2)) / 2
+
+
+@njit(cache=True, nogil=True)
+def _nearest(ordered, middle, k):  # type: ignore[no-untyped-def]
+    """The k-th smallest of abs(ordered - middle), from 0.
+
+    To the left and to the right of the median the distances are two sorted lists; their k-th together is found by
+    bisection over how many come from the left.
+    """
+    n = ordered.size
+    split = np.searchsorted(ordered, middle)  # left: split-1 down to 0, right: split up to n-1
+    low, high = max(0, k + 1 - (n - split)), min(k + 1, split)
+    while low < high:
+        left = (low + high) // 2
+        right = k + 1 - left
+        # Too few from the left if its next is nearer than the last that was taken from the right.
+        if right > 0 and middle - ordered[split - left - 1] < ordered[split + right - 1] - middle:
+            low = left + 1
+        else:
+            high = left
+    left, right = low, k + 1 - low
+    found = -np.inf
+    if left > 0:
+        found = max(found, middle - ordered[split - left])
+    if right > 0:
+        found = max(found, ordered[split + right - 1] - middle)
+    return found

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,10 @@ class Chain:
 
     def hash(self) -> str:
         """blake2b-128 over methods, options, versions, features and parameters, in hexadecimal."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
         arrays, attributes = self.to_arrays()
         attributes.pop("facts")
@@ -98,14 +103,14 @@ class Chain:
         for name in sorted(one for one in arrays if not one.startswith(_EXTRA)):
             value = arrays[name]
             if value.dtype.kind in "UO":
-                for one in value.ravel():
-                    digest.update(f"{len(one)}:{one}".encode())
-                head = f"{name}|str|{value.shape}"
+                # Whatever the width of the type: each text with its length.
+                texts = [one.encode() for one in value.ravel().tolist()]
+                kind, content = "str", np.array([len(one) for one in texts], dtype="<u4").tobytes() + b"".join(texts)
             else:
                 plain = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<"))
-                digest.update(plain.tobytes())
-                head = f"{name}|{plain.dtype.str}|{value.shape}"
-            digest.update(head.encode())
+                kind, content = plain.dtype.str, plain.tobytes()
+            digest.update(f"{name}|{kind}|{value.shape}|{len(content)}|".encode())
+            digest.update(content)
         return digest.hexdigest()
 
     # -- apply -----------------------------------------------------------------------------------------------------
