@@ -14,10 +14,10 @@ from typing import Annotated, Any
 import typer
 
 from sjd_dask.cli import cohorts, runs
-from sjd_dask.cli.options import JsonOption, emit
+from sjd_dask.cli.options import Commands, JsonOption, emit
 from sjd_dask.errors import SjdError
 
-app = typer.Typer(
+app = Commands(
     name="sjd",
     help="Distributed batch processing for large biobank cohorts in Sjögren disease.",
     no_args_is_help=True,
@@ -52,11 +52,15 @@ def _root(
 @app.command()
 def schema(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name of a schema; none lists them.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """JSON Schema of a job spec or of a result table."""
     from sjd_dask.jobs.schemas import schema_names, schema_text
 
-    print(schema_text(name) if name else "\n".join(schema_names()))
+    if name:
+        print(schema_text(name))
+    else:
+        emit(as_json, {"schemas": schema_names()}, "\n".join(schema_names()))
 
 
 @app.command()

@@ -12,19 +12,18 @@ import typer
 from sjd_dask.cli import text
 from sjd_dask.cli.options import (
     CohortArgument,
+    Commands,
     DryRunOption,
     JsonOption,
     QuietOption,
     ResultArgument,
-    VerboseOption,
     emit,
-    set_logging,
     stage_lines,
     warn,
 )
 from sjd_dask.errors import DataError
 
-commands = typer.Typer()
+commands = Commands()
 
 
 @commands.command()
@@ -83,10 +82,8 @@ def ingest(
     sample_column: Annotated[str | None, typer.Option("--sample-column", help="Id column of SHEET.")] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
-    verbose: VerboseOption = False,
 ) -> None:
     """Bring a matrix into the cohort as one segment. The same content again is a no-op."""
-    set_logging(quiet, verbose)
     from sjd_dask.store.cohort import open_cohort
     from sjd_dask.store.ingest.pipeline import ingest as bring
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import logging
 import os
@@ -31,6 +33,42 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on std
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Warnings and errors only.")]
 VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Say more, and show where an error arose.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")]
+
+
+_LOUDNESS: dict[str, Any] = {"quiet": QuietOption, "verbose": VerboseOption}
+
+
+class Commands(typer.Typer):
+    """Commands that all take -q and -v; a function that asks for `quiet` or `verbose` gets it."""
+
+    def command(self, *arguments: Any, **options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        register = super().command(*arguments, **options)
+
+        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+            register(_with_loudness(function))
+            return function
+
+        return decorate
+
+
+def _with_loudness(function: Callable[..., Any]) -> Callable[..., Any]:
+    signature = inspect.signature(function, eval_str=True)
+    own = signature.parameters
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=option)
+        for name, option in _LOUDNESS.items()
+        if name not in own
+    ]
+
+    @functools.wraps(function)
+    def command(**given: Any) -> Any:
+        set_logging(given["quiet"], given["verbose"])
+        return function(**{name: value for name, value in given.items() if name in own})
+
+    everything = signature.replace(parameters=[*own.values(), *added])
+    command.__signature__ = everything  # type: ignore[attr-defined]
+    command.__annotations__ = {name: one.annotation for name, one in everything.parameters.items()}
+    return command
 
 
 def emit(as_json: bool, payload: dict[str, Any], lines: str) -> None:

@@ -11,20 +11,19 @@ from sjd_dask.cli import text
 from sjd_dask.cli.options import (
     ClusterOption,
     CohortArgument,
+    Commands,
     JsonOption,
     QuietOption,
     RunArgument,
     SetOption,
     SpecArgument,
-    VerboseOption,
     WorkersOption,
     emit,
-    set_logging,
     warn,
 )
 from sjd_dask.errors import Interrupted, SjdError
 
-commands = typer.Typer()
+commands = Commands()
 
 
 @commands.command()
@@ -52,10 +51,8 @@ def run(
     report: Annotated[Path | None, typer.Option("--report", metavar="FILE.html", help="Write the report too.")] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
-    verbose: VerboseOption = False,
 ) -> None:
     """Run a job; one line on stdout for each result it published."""
-    set_logging(quiet, verbose)
     from sjd_dask.jobs import run_job
 
     _published(run_job(spec, overrides, cluster=cluster, workers=workers, quiet=quiet), report, as_json)
@@ -143,10 +140,8 @@ def resume(
     workers: WorkersOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
-    verbose: VerboseOption = False,
 ) -> None:
     """Go on with an interrupted run: only what is missing is computed."""
-    set_logging(quiet, verbose)
     from sjd_dask.jobs import resume_job
 
     _published(resume_job(cohort, run, cluster=cluster, workers=workers, quiet=quiet), None, as_json)
