@@ -31,12 +31,3 @@ def log_cpm(values: FloatArray, library_size: FloatArray, mean_size: float, prio
     out -= (total - math.log(1e6))[:, None]
     out /= math.log(2.0)
     return out
-
-
-def voom_values(values: FloatArray, library_size: FloatArray) -> FloatArray:
-    """Log2 counts per million as voom takes them: log2((count + 0.5) / (library size + 1) * 1e6) (Law 2014)."""
-    out = values + 0.5
-    out /= (library_size + 1)[:, None]
-    out *= 1e6
-    np.log2(out, out=out)
-    return out

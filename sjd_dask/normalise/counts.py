@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sjd_dask.errors import DataError, SpecError
-from sjd_dask.kernels.counts_cpm import log_cpm, voom_values
+from sjd_dask.kernels.counts_cpm import log_cpm
 from sjd_dask.kernels.counts_filter import expressed, minimum_sample_size, samples_above
+from sjd_dask.kernels.voom import voom_expression
 from sjd_dask.normalise.counts_libraries import (
     COUNTS,
     LIBRARY_SIZE,
@@ -214,7 +215,7 @@ class Voom(Method):
         rows = active(block)
         counts = counts_of(block, rows, self.method)
         size, factor = libraries(block, rows, counts, self.method)
-        values = voom_values(counts, size * factor)
+        values = voom_expression(counts, size * factor)
         done = with_libraries(block, rows, size, factor)
         return done.with_(values=with_rows(block, rows, values), scale="expression")
 
