@@ -57,6 +57,19 @@ def row_medians(values: Floats) -> Floats:
     return summarise_rows(values)["median"]
 
 
+@njit(cache=True, nogil=True)
+def count_missing(values):  # type: ignore[no-untyped-def]
+    """Number of NaN in each row of a matrix (n, p): ndarray (n,) of float64."""
+    n, p = values.shape
+    found = np.zeros(n)
+    for i in range(n):
+        count = 0
+        for j in range(p):
+            count += values[i, j] != values[i, j]
+        found[i] = count
+    return found
+
+
 def _quantile(ordered: Floats, share: float) -> float:
     place = (ordered.size - 1) * share
     low = int(place)
@@ -67,8 +80,8 @@ def _quantile(ordered: Floats, share: float) -> float:
 def _deviation(ordered: Floats, middle: float) -> float:
     """Median of the distances from `middle`, (the middle two averaged), without computing them all."""
     n = ordered.size
-    low = _nearest(ordered, middle, (n - 1) // 2)
-    return low if n % 2 else (low + _nearest(ordered, middle, n // 2)) / 2
+    low = float(_nearest(ordered, middle, (n - 1) // 2))
+    return low if n % 2 else (low + float(_nearest(ordered, middle, n // 2))) / 2
 
 
 @njit(cache=True, nogil=True)

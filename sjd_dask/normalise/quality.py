@@ -6,8 +6,10 @@ judged later (`sjd_dask.normalise.judgement`) against fences frozen on the refer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 from sjd_dask.errors import DataError
 from sjd_dask.kernels.array_quality import FAILED_ARRAY, failed_array
-from sjd_dask.kernels.row_summary import row_medians, summarise_rows
+from sjd_dask.kernels.row_summary import count_missing, row_medians, summarise_rows
 from sjd_dask.normalise.method import Arrays, Block
 
 Floats = NDArray[np.float64]
@@ -26,6 +28,26 @@ MOST_SKETCHED: Final = 5000
 LOW_BETA, HIGH_BETA = 0.2, 0.8
 WHOLE_ARRAY: Final = 10_000  # a shorter panel of probes may have one mode by choice
 _CHROMOSOME_COLUMNS = ("chromosome", "chr")
+
+
+_A = TypeVar("_A")
+_R = TypeVar("_R")
+
+
+def _remembered(function: Callable[[_A], _R]) -> Callable[[_A], _R]:
+    """Keep the last answers, by the identity of the argument: the blocks of a task share their features."""
+    kept: deque[tuple[_A, _R]] = deque(maxlen=4)
+
+    @wraps(function)
+    def answer(argument: _A) -> _R:
+        for known, result in kept:
+            if known is argument:
+                return result
+        result = function(argument)
+        kept.append((argument, result))
+        return result
+
+    return answer
 
 
 def sketch_index(n_features: int, most: int = MOST_FEATURES) -> NDArray[np.int64]:
@@ -103,10 +125,15 @@ def sample_sketches(before: Block, after: Block) -> dict[str, NDArray[np.float32
     """
     found = {"before": _sketch(before).astype(np.float32), "after": _sketch(after).astype(np.float32)}
     if before.scale == "beta":
-        probes = np.array([str(one).startswith("rs") for one in before.feature_ids], dtype=bool)
-        if probes.any():
+        probes = _snp_probes(before.feature_ids)
+        if probes.size:
             found["rs_values"] = before.values[:, probes].astype(np.float32)
     return found
+
+
+@_remembered
+def _snp_probes(feature_ids: NDArray[Any]) -> NDArray[np.int64]:
+    return np.array([i for i, one in enumerate(feature_ids) if str(one).startswith("rs")], dtype=np.int64)
 
 
 def comparable(values: Floats, scale: str, library: Floats | None = None) -> Floats:
@@ -164,6 +191,7 @@ def distances(sketch: NDArray[Any], quality: Mapping[str, NDArray[Any]]) -> Arra
     return {"distance_to_reference": distance, "correlation_to_reference": correlation}
 
 
+@_remembered
 def chromosomes(annotation: pd.DataFrame) -> NDArray[Any] | None:
     """Chromosome of each feature without "chr", in capitals; None where no column says it."""
     for column in _CHROMOSOME_COLUMNS:
@@ -173,6 +201,7 @@ def chromosomes(annotation: pd.DataFrame) -> NDArray[Any] | None:
     return None
 
 
+@_remembered
 def sketch_features(annotation: pd.DataFrame) -> NDArray[np.int64]:
     """Positions of the features of a sketch: evenly spaced ones, without those on X and Y."""
     others = _autosomal(annotation)
@@ -180,6 +209,7 @@ def sketch_features(annotation: pd.DataFrame) -> NDArray[np.int64]:
     return at if others is None else others[at]
 
 
+@_remembered
 def _autosomal(annotation: pd.DataFrame) -> NDArray[np.int64] | None:
     """Features that are not on X or Y; None for all, where no column says it or none is left.
 
@@ -198,7 +228,7 @@ def _sketch(block: Block) -> Floats:
 
 
 def _missing(values: Floats) -> Floats:
-    share: Floats = np.isnan(values).sum(axis=1) / max(values.shape[1], 1)
+    share: Floats = count_missing(values) / max(values.shape[1], 1)
     return share
 
 
