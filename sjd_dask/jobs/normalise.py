@@ -34,7 +34,7 @@ from sjd_dask.store.catalogue.layers import LayerRows
 from sjd_dask.store.cohort import open_cohort
 from sjd_dask.store.features import FeatureSpace
 from sjd_dask.store.layer import layer_key
-from sjd_dask.store.layer_writing import LayerSegment, create_segment, existing_rows, finish_segment, plan_segments
+from sjd_dask.store.layer_writing import LayerSegment, create_segment, finish_segment, plan_segments
 from sjd_dask.store.layout import Encoding
 
 if TYPE_CHECKING:
@@ -143,8 +143,7 @@ class NormaliseJob:
         segments, parts, quality = self._write(chain, key, todo, phases, layer)
         tables = quality_tables(self, chain, todo, parts, quality, self._last_quality(chain) if layer else None)
         chain = dataclasses.replace(chain, extra=tables.frozen)
-        self._product = _Product(chain, key, layer, segments, parts, todo, retire, tables)
-        phases.clean()
+        self._product = _Product(chain, key, layer, segments, parts, todo, retire, tables, phases)
         return tables.tables, self._meta(chain, layer, tables)
 
     def _chain(self, phases: Phases) -> Chain:
@@ -211,23 +210,13 @@ class NormaliseJob:
         for k, segment in enumerate(segments):
             for start, stop in segment.row_ranges(self._task_rows(source.reader.n_features)):
                 extras = {"phase": "apply", "segment": k, "row_start": start, "samples": [first + start, first + stop]}
+                # What is left to do may be less when a run is resumed, so its rows may be other samples.
+                extras["plan"] = segment.plan_hash
                 partitions.append(Partition(len(partitions), 0, source.reader.n_features, extras))
             first += segment.n_samples
         work = tasks.ApplyWork(source, chain, tuple(segments), self.cohort.files, quality, chosen)
-        parts = [tasks.read_written(part) for part in phases.run(tasks.apply_task, work, partitions)]
-        # A part of an earlier attempt may speak of chunks that are gone since.
-        lost = [
-            i
-            for i, (partition, part) in enumerate(zip(partitions, parts, strict=True))
-            if not existing_rows(self.cohort.files, segments[partition.extras["segment"]], part.rows)
-        ]
-        if lost:
-            attempt = phases.runner.session.attempt
-            again = [
-                dataclasses.replace(partitions[i], extras={**partitions[i].extras, "again": attempt}) for i in lost
-            ]
-            for i, part in zip(lost, phases.run(tasks.apply_task, work, again), strict=True):
-                parts[i] = tasks.read_written(part)
+        written = phases.write(tasks.apply_task, work, partitions, segments, lambda part: tasks.read_written(part).rows)
+        parts = [tasks.read_written(part) for part in written]
         self._of_segment = [partition.extras["segment"] for partition in partitions]
         return segments, parts, quality
 
@@ -293,6 +282,7 @@ class NormaliseJob:
             companions=[(QC, self.spec.output, tables, meta)],
             retire=product.retire,
         )
+        product.phases.clean()
         return list(published.refs)
 
     # -- facts -----------------------------------------------------------------------------------------------------
@@ -358,6 +348,7 @@ class _Product:
     todo: list[str]
     retire: list[str]
     tables: QualityTables
+    phases: Phases
 
 
 def batch_column(chain: Chain) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from sjd_dask.errors import PlanRefused
 from sjd_dask.jobs.arrays_table import from_table, partial_table, table_partial, to_table
 from sjd_dask.jobs.associate_tasks import Matrix
-from sjd_dask.normalise.method import Arrays, Block, Method, Partial, Stripe, Tile
-from sjd_dask.normalise.reference import refuse_pending, stripe_total, total
+from sjd_dask.normalise.method import Arrays, Block, Method, Partial, Stripe
+from sjd_dask.normalise.reference import refuse_pending, total
 from sjd_dask.runtime.plan import Partition
 from sjd_dask.store.features import FeatureSpace
 from sjd_dask.store.layer import layer_key
@@ -25,13 +25,13 @@ from sjd_dask.store.layer_writing import (
     LayerSegment,
     RowsWritten,
     create_segment,
+    existing_rows,
     finish_segment,
     plan_segments,
     write_rows,
 )
 from sjd_dask.store.layout import Encoding, Layout
 from sjd_dask.store.region import Piece, RegionReader
-from sjd_dask.store.segment import remove_segment
 
 if TYPE_CHECKING:
     from sjd_dask.jobs.driver import Runner
@@ -45,7 +45,6 @@ TASK_CELLS = 30_000_000
 MOST_PARTS = 256
 COLUMN_STRIPE_BYTES = 160 << 20
 MOST_DECODES = 16
-TILE_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -173,17 +172,6 @@ def stripe_task(work: _Work, partition: Partition) -> pa.Table:
     return partial_table(work.function(stripe, work.common))
 
 
-def tiles_task(work: _Work, partition: Partition) -> pa.Table:
-    """A pass by tiles: the row blocks of one stripe, one after another."""
-    start, stop = partition.feature_start, partition.feature_stop
-    reader = work.source.reader
-    blocks = (
-        (positions.copy(), work.source.matrix.values(raw, encoding))
-        for positions, raw, encoding in reader.row_blocks(start, stop, rows=TILE_ROWS, reuse=True)
-    )
-    return partial_table(stripe_total(blocks, start, work.function, work.common))
-
-
 def range_task(work: tuple[Callable[..., Partial], Any], partition: Partition) -> pa.Table:
     """A piece of a range; nothing is read."""
     function, common = work
@@ -237,10 +225,38 @@ class Phases:
         self.next_index += len(numbered)
         return self.runner.run(function, common, numbered)
 
+    def write(
+        self,
+        function: Callable[[Any, Partition], pa.Table],
+        common: Any,
+        partitions: list[Partition],
+        segments: Sequence[LayerSegment],
+        rows_of: Callable[[pa.Table], RowsWritten],
+    ) -> list[pa.Table]:
+        """Run partitions that write rows of segments (`extras["segment"]` says which); their parts in order.
+
+        A part of an earlier attempt may speak of chunks that are gone since; those partitions run again.
+        """
+        parts = list(self.run(function, common, partitions))
+        following = self.next_index + len(partitions)
+        lost = [
+            i
+            for i, (partition, part) in enumerate(zip(partitions, parts, strict=True))
+            if not existing_rows(self.files, segments[partition.extras["segment"]], rows_of(part))
+        ]
+        if lost:
+            attempt = self.runner.session.attempt
+            again = [replace(partitions[i], extras={**partitions[i].extras, "again": attempt}) for i in lost]
+            for i, part in zip(lost, self.run(function, common, again), strict=True):
+                parts[i] = part
+        # Later phases have the same numbers whether or not anything was lost.
+        self.next_index = following
+        return parts
+
     def clean(self) -> None:
-        """Remove what was staged."""
-        for segment in self.staged:
-            remove_segment(self.files, segment.assay, segment.segment_id)
+        """Remove what was staged. Only after publication: a resumed run needs it again."""
+        for key in dict.fromkeys(segment.assay for segment in self.staged):
+            self.files.delete_tree(f"segments/{key}")
 
 
 def sample_ranges(n: int, n_features: int, step: int) -> list[tuple[int, int]]:
@@ -318,11 +334,6 @@ class ClusterReference:
             )
         return self._stripes(stripe_task, source, most, function, common)
 
-    def by_tiles(self, function: Callable[[Tile, Any], Partial], common: Any = None) -> Partial:
-        """See `Reference`."""
-        source = self._direct()
-        return self._stripes(tiles_task, source, source.reader.chunk_features, function, common)
-
     def _stripes(
         self, task: Callable[..., pa.Table], source: Source, width: int, function: Callable[..., Partial], common: Any
     ) -> Partial:
@@ -385,11 +396,10 @@ class ClusterReference:
         contexts: list[Partial] = []
         written: dict[int, list[RowsWritten]] = {}
         work = _StageWork(source, tuple(segments), phases.files)
-        for partition, part in zip(partitions, phases.run(stage_task, work, partitions), strict=True):
-            groups = from_table(part)
-            contexts.append(Partial({}, groups.get("rows", {})))
-            text = str(groups["written"]["json"][0])
-            written.setdefault(partition.extras["segment"], []).append(RowsWritten.from_json(json.loads(text)))
+        parts = phases.write(stage_task, work, partitions, segments, _rows_written)
+        for partition, part in zip(partitions, parts, strict=True):
+            contexts.append(Partial({}, from_table(part).get("rows", {})))
+            written.setdefault(partition.extras["segment"], []).append(_rows_written(part))
         pieces, first = [], 0
         for k, segment in enumerate(segments):
             record, _ = finish_segment(phases.files, segment, written[k], space)
@@ -406,6 +416,10 @@ class ClusterReference:
             Matrix(reader, name), self.scale, self.samples, self.feature_ids, self.annotation,
             context=total(contexts).rows,
         )  # fmt: skip
+
+
+def _rows_written(part: pa.Table) -> RowsWritten:
+    return RowsWritten.from_json(json.loads(str(from_table(part)["written"]["json"][0])))
 
 
 def _context_only(block: Block, common: Any) -> Partial:

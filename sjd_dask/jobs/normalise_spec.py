@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import operator
 from typing import Annotated, Any, Literal, get_type_hints
@@ -86,6 +87,11 @@ class NormaliseSpec(JobSpec):
     )
     colour_by: str | None = Field(None, description="Sample column that colours the report's principal components.")
 
+    @classmethod
+    def explain(cls, finding: Any) -> str | None:
+        """What is wrong with a step: its number, its method, its option."""
+        return _explain_step(finding) if finding["loc"][:1] == ("steps",) else None
+
     @field_validator("steps", mode="before")
     @classmethod
     def _names_are_steps(cls, value: Any) -> Any:
@@ -109,3 +115,30 @@ class NormaliseSpec(JobSpec):
         if self.extend_on is not None and self.parameters is None:
             raise ValueError("`extend_on` adds batches to a frozen chain: it needs `parameters`")
         return self
+
+
+def _explain_step(finding: Any) -> str | None:
+    place, kind, found = finding["loc"][1:], finding["type"], finding["input"]
+    known = ", ".join(STEP_MODELS)
+    if not place:
+        return f"`steps` is a list of methods, such as [tmm, log_cpm], not {found!r}" if kind == "list_type" else None
+    step = f"step {place[0] + 1}"
+    if kind == "union_tag_invalid":
+        name = finding["ctx"]["tag"]
+        near = difflib.get_close_matches(name, STEP_MODELS, n=1)
+        hint = f"did you mean `{near[0]}`? The" if near else "the"
+        return f"{step}: there is no method `{name}`; {hint} methods are: {known}"
+    if len(place) == 1:
+        return f"{step}: {found!r} names no method; write NAME or {{method: NAME, option: value}}. Methods: {known}"
+    method = str(place[1])
+    step = f"{step} (`{method}`)"
+    option = ".".join(str(one) for one in place[2:] if not str(one).startswith(("list[", "function-")))
+    options = [name for name in STEP_MODELS[method].model_fields if name != "method"]
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(option, options, n=1)
+        there = f"ts options are: {', '.join(options)}" if options else "t has none"
+        hint = f"did you mean `{near[0]}`? I" if near else "i"
+        return f"{step}: there is no option `{option}`; {hint}{there}"
+    if kind == "missing":
+        return f"{step}: the option `{option}` is required"
+    return f"{step}: `{option}`: {finding['msg'].removeprefix('Value error, ')} (found {found!r})"

@@ -24,6 +24,11 @@ class JobSpec(BaseModel):
     cohort: str = Field(description="Folder or URL that holds cohort.toml, relative to this file.")
     output: Name = Field(description="Name of the result; a new version is published under it.")
 
+    @classmethod
+    def explain(cls, finding: Any) -> str | None:
+        """A sentence of this job's own for one of pydantic's findings, or None."""
+        return None
+
 
 class AssociateSpec(JobSpec):
     """Test every feature of an assay against a design."""
@@ -217,7 +222,9 @@ def _explain(error: ValidationError, model: type[JobSpec]) -> str:
         key = ".".join(
             str(part) for part in finding["loc"] if not str(part).startswith(("list[", "dict[", "function-"))
         )
-        if finding["type"] == "extra_forbidden":
+        if (own := model.explain(finding)) is not None:
+            sentences.append(own)
+        elif finding["type"] == "extra_forbidden":
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean `{near[0]}`?" if near else f"; the known keys are: {', '.join(known)}"
             sentences.append(f"unknown key `{key}`{hint}")
