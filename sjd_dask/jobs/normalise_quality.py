@@ -137,7 +137,13 @@ def _judged(
     )
     if "after" in sketches:
         sketches["after"] = np.where((pending[is_sketched] != "")[:, None], np.nan, sketches["after"])
-    made = companion_tables(sketches, sheet[is_sketched], factors, groups={batch} if batch else set())
+    made = companion_tables(
+        sketches,
+        sheet[is_sketched],
+        factors,
+        groups={batch} if batch else set(),
+        outliers=table["is_outlier"].to_numpy()[is_sketched],
+    )
     return table, {name: pa.Table.from_pandas(one, preserve_index=False) for name, one in made.items()}, quality
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sjd_dask.errors import PlanRefused
 from sjd_dask.jobs.arrays_table import from_table, partial_table, table_partial, to_table
 from sjd_dask.jobs.associate_tasks import Matrix
+from sjd_dask.jobs.normalise_masks import N_MASKED, Masks
 from sjd_dask.normalise.method import Arrays, Block, Method, Partial, Stripe
 from sjd_dask.normalise.reference import refuse_pending, total
 from sjd_dask.runtime.plan import Partition
@@ -66,6 +67,8 @@ class Source:
     context : dict
         Per-sample arrays that are known already.
     steps : tuple
+    masks : Masks or None
+        Which values are missing before the first step.
     """
 
     matrix: Matrix
@@ -76,6 +79,7 @@ class Source:
     order: NDArray[np.int64] | None = None
     context: Arrays = field(default_factory=dict)
     steps: tuple[tuple[Method, Arrays], ...] = ()
+    masks: Masks | None = None
 
     @property
     def reader(self) -> RegionReader:
@@ -103,9 +107,13 @@ class Source:
         if self.order is not None:
             feature_ids, annotation = feature_ids[self.order], annotation.iloc[self.order]
         for positions, raw, encoding in chosen.row_blocks(0, reader.n_features, rows=self.read_rows, reuse=True):
+            mask = None if self.masks is None else self.masks.read(start + positions)
             for at in range(0, len(raw), self.block_rows):
                 places = start + positions[at : at + self.block_rows]
                 values = matrix.values(raw[at : at + self.block_rows], encoding)
+                context = {name: value[places] for name, value in self.context.items()}
+                if mask is not None:
+                    values, context[N_MASKED] = mask(values, at)
                 if self.order is not None:
                     values = np.ascontiguousarray(values[:, self.order])
                 yield Block(
@@ -115,7 +123,7 @@ class Source:
                     annotation,
                     self.sheet.iloc[places],
                     self.scale,
-                    {name: value[places] for name, value in self.context.items()},
+                    context,
                 )
 
     def blocks(self, start: int, stop: int) -> Iterator[Block]:
@@ -366,8 +374,8 @@ class ClusterReference:
         return following
 
     def _direct(self) -> Source:
-        """A source without steps, whose stripes can be read as they are."""
-        if not self.source.steps and self.source.order is None:
+        """A source without steps and masks, whose stripes can be read as they are."""
+        if not self.source.steps and self.source.order is None and self.source.masks is None:
             return self.source
         return self._stage
 

@@ -105,27 +105,6 @@ class Stripe:
     annotation: pd.DataFrame
 
 
-@dataclass(frozen=True)
-class Tile:
-    """Some reference samples of some features: what sums over samples are taken from, whatever their number.
-
-    Attributes
-    ----------
-    values : ndarray of float64, shape (k, width)
-    positions : ndarray of int64, shape (k,)
-        Which of the reference samples the rows are.
-    feature_start : int
-        Where the stripe begins in the feature space of this step.
-    pilot : ndarray of float64, shape (width,)
-        A value near each feature's mean, the same for all tiles of a stripe: subtract it before squares are summed.
-    """
-
-    values: NDArray[np.float64]
-    positions: NDArray[np.int64]
-    feature_start: int
-    pilot: NDArray[np.float64]
-
-
 @dataclass
 class Partial:
     """What a map function gives back for its block, stripe or range: small arrays.
@@ -137,8 +116,7 @@ class Partial:
     rows : dict of str to ndarray
         First axis: samples of the block. Concatenated in the order of the reference samples.
     columns : dict of str to ndarray
-        Last axis: features of the stripe or the range. Concatenated; by `by_tiles` added over the tiles of a stripe
-        first.
+        Last axis: features of the stripe or the range. Concatenated.
     """
 
     sums: Arrays = field(default_factory=dict)
@@ -168,9 +146,6 @@ class Reference(Protocol):
 
     def by_features(self, function: Callable[[Stripe, Any], Partial], common: Any = None) -> Partial:
         """Call a function for stripes of features with all samples; the totals."""
-
-    def by_tiles(self, function: Callable[[Tile, Any], Partial], common: Any = None) -> Partial:
-        """Call a function for tiles of samples and features; the totals. Memory doesn't grow with the samples."""
 
     def by_range(self, function: Callable[[int, int, Any], Partial], common: Any, n: int) -> Partial:
         """Call ``function(start, stop, common)`` for pieces of ``range(n)``; no data is read; the totals."""

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sjd_dask.errors import DataError
-from sjd_dask.normalise.method import Arrays, Block, Method, Partial, Stripe, Tile
+from sjd_dask.normalise.method import Arrays, Block, Method, Partial, Stripe
 
 
 def total(partials: Iterable[Partial]) -> Partial:
@@ -33,38 +33,6 @@ def total(partials: Iterable[Partial]) -> Partial:
         {name: np.concatenate(parts, axis=0) for name, parts in rows.items()},
         {name: np.concatenate(parts, axis=-1) for name, parts in columns.items()},
     )
-
-
-def stripe_total(
-    blocks: Iterable[tuple[NDArray[np.int64], NDArray[np.float64]]],
-    feature_start: int,
-    function: Callable[[Tile, Any], Partial],
-    common: Any,
-) -> Partial:
-    """Call a function for each row block of one stripe; everything it gives is added."""
-    sums: Arrays = {}
-    columns: Arrays = {}
-    pilot: NDArray[np.float64] | None = None
-    for positions, values in blocks:
-        if pilot is None:
-            pilot = pilot_means(values)
-        partial = function(Tile(np.ascontiguousarray(values), positions, feature_start, pilot), common)
-        for found, whole in ((partial.sums, sums), (partial.columns, columns)):
-            for name, value in found.items():
-                if name in whole:
-                    whole[name] += value
-                else:
-                    whole[name] = np.array(value)
-    return Partial(sums, {}, columns)
-
-
-def pilot_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of what is there of each column, 0 where nothing is."""
-    there = np.isfinite(values)
-    if there.all():
-        means: NDArray[np.float64] = values.mean(axis=0)
-        return means
-    return np.where(there, values, 0.0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
 
 
 class MemoryReference:
@@ -161,18 +129,6 @@ class MemoryReference:
             )
             for i in range(0, self.n_features, self.stripe)
         )
-
-    def by_tiles(self, function: Callable[[Tile, Any], Partial], common: Any = None) -> Partial:
-        """See `Reference`."""
-        n = len(self.sample_ids)
-        stripes = []
-        for i in range(0, self.n_features, self.stripe):
-            blocks = (
-                (np.arange(j, min(n, j + self.block_rows)), self.values[j : j + self.block_rows, i : i + self.stripe])
-                for j in range(0, n, self.block_rows)
-            )
-            stripes.append(stripe_total(blocks, i, function, common))
-        return total(stripes)
 
     def by_range(self, function: Callable[[int, int, Any], Partial], common: Any, n: int) -> Partial:
         """See `Reference`."""
