@@ -15,6 +15,7 @@ import pyarrow as pa
 from sjd_dask.errors import DataError, SpecError
 from sjd_dask.jobs import normalise_tasks as tasks
 from sjd_dask.jobs.associate_tasks import Matrix
+from sjd_dask.jobs.normalise_masks import CompanionAssays, masks_text
 from sjd_dask.jobs.normalise_quality import QualityTables, quality_tables
 from sjd_dask.jobs.normalise_reference import (
     ClusterReference,
@@ -65,6 +66,7 @@ class NormaliseJob:
     methods: list[Method]
     chain: Chain | None
     taken_from: str | None
+    companions: CompanionAssays
     sample_facts: dict[str, Any]
     fingerprint: str
     snapshot: int
@@ -91,9 +93,9 @@ class NormaliseJob:
         )
         peak = (
             PROCESS_BYTES
-            + source.read_rows * p * reader.dtype.itemsize
+            + source.read_rows * (p * reader.dtype.itemsize + self.companions.row_bytes())
             + min(rows, n) * p * itemsize
-            + 6 * source.block_rows * p * 8
+            + (9 if self.companions.assays else 6) * source.block_rows * p * 8
             + n_parameters * p * 8
         )
         share = len(self.reference_ids) / max(1, n)
@@ -101,13 +103,14 @@ class NormaliseJob:
             job="normalise",
             output=f"{self.kind}/{self.spec.output}",
             partitions=partitions,
-            bytes_in=int(reader.n_bytes * (1 + passes * share)),
+            bytes_in=int((reader.n_bytes + n * self.companions.row_bytes()) * (1 + passes * share)),
             bytes_out=n * p * itemsize,
             peak_bytes_per_task=peak,
             driver_bytes=(256 << 20) + n_parameters * p * 8 * 2 + min(n, MOST_SKETCHED) * 2048 * 4 * 6,
             estimated_seconds=None,
             notes=[
                 f"tasks decode {source.block_rows} samples at a time, whatever their number",
+                *([f"masked: {masks_text(self.companions.limits)}"] if self.companions.assays else []),
                 *(
                     [f"fitted on {len(self.reference_ids):,} reference samples, {passes} steps, at least one pass each"]
                     if passes
@@ -155,7 +158,7 @@ class NormaliseJob:
         chain = fit_chain(self.methods, reference, _facts())
         # Files are read by the fit only; what the chain keeps of them is what was read, and their names.
         steps = tuple((_portable(method), parameters) for method, parameters in chain.steps)
-        return dataclasses.replace(chain, steps=steps)
+        return dataclasses.replace(chain, steps=steps, masks=self.companions.limits)
 
     def source_of(self, sample_ids: list[str], chain: Chain | None) -> Source:
         assay = self.source.assay
@@ -168,18 +171,22 @@ class NormaliseJob:
             assay.feature_ids(),
             assay.features(),
             order,
+            masks=self.companions.of(sample_ids, assay.feature_ids()),
         )
 
     def _layer(self, chain: Chain) -> Layer | None:
         """The version of these parameters, if it is published."""
         return self.cohort.find_layer(self.spec.output, layer_key(self.spec.output, chain.hash()))
 
+    def _source_hashes(self) -> dict[str, str]:
+        return self.companions.row_hashes(self.source.assay.row_hashes())
+
     def _todo(self, layer: Layer | None) -> tuple[list[str], list[str]]:
         """Samples to normalise now, and those whose rows are to go because their source went."""
         chosen = self.selected
         if layer is None:
             return chosen, []
-        here = self.source.assay.row_hashes()
+        here = self._source_hashes()
         done = layer.source_hashes()
         return [one for one in chosen if done.get(one) != here[one]], [one for one in done if one not in here]
 
@@ -249,7 +256,7 @@ class NormaliseJob:
         product = self._product
         assert product is not None
         chain, layer = product.chain, product.layer
-        here = self.source.assay.row_hashes()
+        here = self._source_hashes()
         rows = []
         for k, segment in enumerate(product.segments):
             parts = [part for part, of in zip(product.parts, self._of_segment, strict=True) if of == k]
@@ -307,6 +314,7 @@ class NormaliseJob:
             "parameters_hash": chain.hash(),
             **({"parameters": self.taken_from} if self.taken_from else {}),
             "bundle_problems": chain.bundle_problems,
+            "masks": chain.masks,
             "reference_samples": {"count": len(chain.reference_samples), "filter": self.spec.fit_on},
             "samples": {
                 **self.sample_facts,
@@ -415,7 +423,8 @@ def prepare(spec: JobSpec, base: Path) -> NormaliseJob:
     cohort = open_cohort(resolve_path(spec.cohort, base))
     source = open_source(cohort, spec.assay, spec.layer)
     frame, facts = select(source, cohort, spec.samples)
-    chain, taken_from, methods = None, None, []
+    companions = CompanionAssays(cohort, spec)
+    chain, taken_from, methods, warnings = None, None, [], []
     if spec.parameters is not None:
         layer = cohort.layer(spec.parameters)
         taken_from = layer.ref
@@ -428,6 +437,13 @@ def prepare(spec: JobSpec, base: Path) -> NormaliseJob:
             )
         chain.check_features(source.assay.feature_ids(), f"assay {source.name!r}")
         require_columns(chain.columns, frame, chain.text)
+        if chain.masks != companions.limits:
+            warnings.append(
+                f"{taken_from} was fitted with {masks_text(chain.masks)}, and this spec has "
+                f"{masks_text(companions.limits)}: these samples become a version of their own; give the same "
+                "`detection_p` and `bead_count` to go on with the one taken"
+            )
+            chain = dataclasses.replace(chain, masks=companions.limits)
         reference_ids = select(source, cohort, spec.extend_on)[0].index.tolist() if spec.extend_on else []
     else:
         assert spec.steps is not None
@@ -443,6 +459,7 @@ def prepare(spec: JobSpec, base: Path) -> NormaliseJob:
     everyone = {*selected, *reference_ids, *(chain.reference_samples if chain else ())}
     frame_all = select(source, cohort, None)[0]
     frame = frame_all.loc[[one for one in frame_all.index if one in everyone]]
+    companions.check([*dict.fromkeys([*selected, *reference_ids])], source.assay.feature_ids(), source.name)
     columns = sorted(
         {name for method in methods for name in (*method.fit_columns(), *method.apply_columns())}
         | set(chain.columns if chain else ())
@@ -456,6 +473,7 @@ def prepare(spec: JobSpec, base: Path) -> NormaliseJob:
         "reference": reference_ids,
         "columns": {name: frame[name].astype(str).tolist() for name in columns},
         "files": [_file_hashes(method) for method in methods],
+        "masks": companions.content([*dict.fromkeys([*selected, *reference_ids])]),
         "chain": chain.hash() if chain else None,
         "methods": {method.method: method.version for method in methods},
     }
@@ -469,9 +487,11 @@ def prepare(spec: JobSpec, base: Path) -> NormaliseJob:
         methods=methods,
         chain=chain,
         taken_from=taken_from,
+        companions=companions,
         sample_facts=facts,
         fingerprint="",
         snapshot=source.assay.snapshot,
+        warnings=warnings,
     )
     if chain is not None and spec.extend_on is None:
         # What is left to do is part of what the run is: a sample may be corrected, and corrected back.

@@ -55,6 +55,24 @@ Step = Annotated[
 ]
 
 
+class DetectionMask(BaseModel):
+    """Mask values that were not told from background."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    assay: Name = Field(description="Assay of detection p-values (proportion) of the same samples and features.")
+    above: float = Field(0.01, gt=0, lt=1, description="Values whose detection p is above this become missing.")
+
+
+class BeadMask(BaseModel):
+    """Mask values that rest on too few beads."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    assay: Name = Field(description="Assay of bead counts (counts) of the same samples and features.")
+    below: int = Field(3, ge=1, description="Values that rest on fewer beads than this become missing.")
+
+
 class NormaliseSpec(JobSpec):
     """Fit a chain of steps on a reference set and freeze it, or take a frozen one, and write a layer with it."""
 
@@ -74,6 +92,14 @@ class NormaliseSpec(JobSpec):
         None,
         description="With `parameters`: pandas query for the samples of new batches whose parameters are fitted "
         "against the frozen reference and added, as a new version.",
+    )
+    detection_p: DetectionMask | None = Field(
+        None,
+        description="Values that were not detected become missing before the first step, where the chain is fitted and "
+        "where it is applied. With `parameters` it must be given again.",
+    )
+    bead_count: BeadMask | None = Field(
+        None, description="The same for values that rest on too few beads. With `parameters` it must be given again."
     )
     samples: str | None = Field(None, description="pandas query: the samples to normalise. Default: all of the assay.")
     precision: Literal["double", "single"] = Field(

@@ -37,6 +37,8 @@ class Chain:
         What the values are before and after.
     reference_samples : tuple of str
         The samples it was fitted on.
+    masks : dict of str to float
+        Limits beyond which values were missing before the first step, such as those of detection p-values.
     facts : dict
         Provenance as plain data: versions of the package and libraries. Not part of the hash.
     extra : dict of str to ndarray
@@ -50,6 +52,7 @@ class Chain:
     source_scale: str
     scale: str
     reference_samples: tuple[str, ...]
+    masks: dict[str, float] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     extra: Arrays = field(default_factory=dict)
 
@@ -171,6 +174,7 @@ class Chain:
             "steps": [{**method.options(), "version": method.version} for method, _ in self.steps],
             "source_scale": self.source_scale,
             "scale": self.scale,
+            **({"masks": self.masks} if self.masks else {}),
             "facts": self.facts,
         }
         return arrays, attributes
@@ -211,6 +215,7 @@ class Chain:
             source_scale=str(attributes["source_scale"]),
             scale=str(attributes["scale"]),
             reference_samples=tuple(map(str, arrays["reference_sample"])),
+            masks=dict(attributes.get("masks", {})),
             facts=dict(attributes.get("facts", {})),
             extra={k.removeprefix(_EXTRA): v for k, v in arrays.items() if k.startswith(_EXTRA)},
         )
