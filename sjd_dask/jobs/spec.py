@@ -178,6 +178,8 @@ def read_spec(path: str | Path, overrides: list[str] | None = None) -> tuple[Job
 
 def parse_spec(raw: dict[str, Any], where: str) -> JobSpec:
     """Check plain data as a job spec. See :func:`read_spec`."""
+    # YAML reads a bare `null:` as a missing key; `surrogates` has a key of that name.
+    raw = {"null" if key is None else key: value for key, value in raw.items()}
     job = raw.get("job")
     if job not in JOBS:
         known = ", ".join(JOBS)

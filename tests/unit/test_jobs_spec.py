@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from sjd_dask.errors import SpecError
-from sjd_dask.jobs.spec import AssociateSpec, parse_spec, read_spec, resolve_path
+from sjd_dask.jobs.normalise_spec import NormaliseSpec
+from sjd_dask.jobs.spec import JOBS, AssociateSpec, parse_spec, read_spec, resolve_path
+from sjd_dask.normalise.chain import check_methods
+from sjd_dask.normalise.methods import METHODS
 
 ROOT = Path(__file__).parents[2]
+SCALES = {"rnaseq": "counts", "methylation": "beta", "cytokines": "concentration"}
+COLUMNS = pd.DataFrame(columns=["disease", "batch", "plate", "sex"])
 BASE = {"job": "associate", "cohort": ".", "assay": "a", "design": "~ x", "output": "o"}
 
 
@@ -17,7 +23,14 @@ BASE = {"job": "associate", "cohort": ".", "assay": "a", "design": "~ x", "outpu
 def test_ready_to_run_specs_are_valid(path: Path) -> None:
     spec, base = read_spec(path)
     assert base == path.parent
-    assert spec.output
+    assert spec.output and spec.cohort == "../cohort"
+    assert path.read_text(encoding="utf-8").startswith("# ")
+    if isinstance(spec, NormaliseSpec):
+        check_methods([step.make() for step in spec.steps or []] or [METHODS["log_cpm"]()], SCALES[spec.assay], COLUMNS)
+
+
+def test_every_job_has_a_ready_to_run_spec() -> None:
+    assert {read_spec(path)[0].job for path in (ROOT / "jobs").glob("*.yaml")} == set(JOBS)
 
 
 def test_overrides_are_yaml_and_reach_nested_keys(tmp_path: Path) -> None:
