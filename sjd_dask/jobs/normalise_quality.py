@@ -41,6 +41,8 @@ class QualityTables:
     pending : dict of str to int
         Samples without values, by reason.
     factors : list of str
+    before : str or None
+        Reference of the table whose rows were kept.
     """
 
     tables: dict[str, pa.Table]
@@ -48,6 +50,7 @@ class QualityTables:
     n_samples: int
     pending: dict[str, int]
     factors: list[str]
+    before: str | None
 
 
 def fit_before(job: NormaliseJob, chain: Chain, phases: Phases) -> Arrays:
@@ -91,11 +94,12 @@ def quality_tables(
         companions = {name: before.table(name) for name in COMPANIONS if name in before.tables}
     held = frame.loc[frame["status"] != "ok", "status"] if len(frame) else pd.Series([], dtype=object)
     return QualityTables(
-        tables={"table": pa.Table.from_pandas(frame, preserve_index=False), **companions},
+        tables={"table": _typed(pa.Table.from_pandas(frame, preserve_index=False)), **companions},
         frozen=quality or {},
         n_samples=len(frame),
         pending={str(reason): int(count) for reason, count in held.value_counts().items()},
         factors=factors,
+        before=None if before is None else before.ref,
     )
 
 
@@ -145,6 +149,13 @@ def _judged(
         outliers=table["is_outlier"].to_numpy()[is_sketched],
     )
     return table, {name: pa.Table.from_pandas(one, preserve_index=False) for name, one in made.items()}, quality
+
+
+def _typed(table: pa.Table) -> pa.Table:
+    """Text columns without any value are still text."""
+    return table.cast(
+        pa.schema([one.with_type(pa.string()) if pa.types.is_null(one.type) else one for one in table.schema])
+    )
 
 
 def _joined(found: list[Arrays]) -> dict[str, NDArray[Any]]:

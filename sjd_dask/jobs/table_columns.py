@@ -1,0 +1,176 @@
+"""Columns of the result tables: names, types, and what they mean; `sjd schema` and `schemas/` show them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sjd_dask import names
+
+# Column -> (type, description).
+Columns = dict[str, tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """The main table of a kind of result.
+
+    Attributes
+    ----------
+    text : str
+        What a row is.
+    columns : dict
+        In the order they are written.
+    optional : tuple of str
+        Columns that a table may lack: their input isn't there.
+    patterns : dict
+        Columns whose names depend on the data, by regular expression.
+    """
+
+    text: str
+    columns: Columns
+    optional: tuple[str, ...] = ()
+    patterns: Columns = field(default_factory=dict)
+
+    def schema(self, kind: str) -> dict[str, Any]:
+        """As JSON Schema of a row."""
+        found: dict[str, Any] = {
+            "title": f"{kind.removesuffix('-table')}/NAME",
+            "description": f"{self.text} Floats are written with 17 significant digits in text.",
+            "type": "object",
+            "properties": {name: _property(*one) for name, one in self.columns.items()},
+            "required": [name for name in self.columns if name not in self.optional],
+            "additionalProperties": False,
+        }
+        if self.patterns:
+            found["patternProperties"] = {name: _property(*one) for name, one in self.patterns.items()}
+        return found
+
+
+_TYPES: dict[str, Any] = {"bool": "boolean", "int32": "integer", "int64": "integer", "string": "string"}
+
+
+def _property(kind: str, text: str) -> dict[str, Any]:
+    plain, _, missing = kind.partition("?")
+    word = _TYPES.get(plain, ["number", "null"])
+    return {"type": [word, "null"] if missing else word, "dtype": plain, "description": text}
+
+
+# The order is names.ASSOCIATION_COLUMNS.
+ASSOCIATIONS = ResultTable(
+    "One row per feature and contrast.",
+    {
+        names.FEATURE_ID: ("string", "Feature."),
+        names.CONTRAST: (
+            "string",
+            "Contrast or coefficient; F is the overall test of all contrasts; a group test names its factor.",
+        ),
+        "effect": (
+            "double",
+            "Estimate, in units of the tested quantity; group tests: see the job's description; missing for F.",
+        ),
+        "standard_error": ("double", "Standard error of the effect, from the moderated variance where moderated."),
+        "statistic": ("double", "t (moderated where asked), F, or the statistic of the group test."),
+        "df": ("double", "Degrees of freedom of the statistic (of the denominator for F), prior ones included."),
+        "p_value": ("double", "Two-sided p-value (upper tail for F and chi-square)."),
+        "q_value": ("double", "Benjamini-Hochberg within the contrast."),
+        "log_odds": (
+            "double",
+            "B: log-odds of differential signal, natural logarithm; missing without moderation and for F.",
+        ),
+        "mean": ("double", "Mean of the feature over the samples used, in units of the tested quantity."),
+        "sigma": ("double", "Residual standard deviation, before moderation."),
+        "n_samples": ("int64", "Samples with a value."),
+    },
+)
+
+_SAMPLE: Columns = {names.SAMPLE_ID: ("string", "Sample.")}
+_STAGES = {"before": "as read", "after": "after the chain"}
+_SUMMARIES = {
+    "minimum": "Smallest value",
+    "q1": "Lower quartile (R's type 7)",
+    "median": "Median",
+    "q3": "Upper quartile",
+    "maximum": "Largest value",
+    "mean": "Mean",
+    "iqr": "Interquartile range",
+    "mad": "Median absolute deviation times 1.4826",
+}
+_FENCED = {
+    "library_size": "library size (by its logarithm)",
+    "missing_before": "share of missing values",
+    "median_after": "median",
+    "iqr_after": "interquartile range",
+    "distance_to_reference": "distance to the reference",
+}
+_ALWAYS = (
+    names.SAMPLE_ID, "status", "in_reference", "missing_before", "missing_after",
+    *(f"{one}_{stage}" for stage in _STAGES for one in _SUMMARIES),
+    "distance_to_reference", "correlation_to_reference", "is_outlier", "n_flags",
+)  # fmt: skip
+_QC: Columns = {
+    **_SAMPLE,
+    "status": ("string", "ok, or why the sample has no values now: pending_batch, failed_array, ..."),
+    "in_reference": ("bool", "The chain was fitted on it."),
+    "batch": ("string?", "Batch, of the column that the chain's batch or plate step uses."),
+    "n_masked": ("double", "Values that the masks of companion assays made missing."),
+    "library_size": ("double", "Sum of the counts; of those kept, after a filter."),
+    "norm_factor": ("double", "Normalisation factor of the library size (edgeR)."),
+    "effective_library_size": ("double", "Library size times norm factor."),
+    "size_factor": ("double", "Size factor (DESeq2)."),
+    "below_detection_share": ("double", "Share of the kept features below their limit of detection."),
+    "n_detected": ("double", "Features with a count."),
+    "missing_before": ("double", "Share of missing values as read, masked ones included."),
+    "missing_after": ("double", "Share of missing values after the chain; missing for a sample without values."),
+    **{
+        f"{one}_{stage}": ("double", f"{text} of the features not on X or Y, {words}; counts as log2(count + 1).")
+        for stage, words in _STAGES.items()
+        for one, text in _SUMMARIES.items()
+    },
+    "low_share_after": ("double", "Share of betas below 0.2."),
+    "high_share_after": ("double", "Share of betas above 0.8."),
+    "x_median": ("double", "Median of the features on X."),
+    "y_median": ("double", "Median of the features on Y."),
+    "distance_to_reference": (
+        "double",
+        "Root mean square of the z-scores against the frozen reference profile: about 1 for a sample like those.",
+    ),
+    "correlation_to_reference": ("double", "Pearson correlation with the mean profile of the reference."),
+    "predicted_sex": ("string?", "female or male, from X and Y; missing where they don't tell."),
+    "sex_mismatch": ("bool", "The predicted sex is not the recorded one."),
+    "failed_array": ("bool", "Betas that no working array gives: a mode is absent, or too many values are."),
+    "rs_discordance": ("double", "Share of SNP probes whose genotype differs from the person's other arrays."),
+    "is_swapped": ("bool", "Sex or genotypes say that it is someone else's."),
+    **{
+        f"outlier_{name}": ("bool", f"The {text} lies beyond 1.5 interquartile ranges of the reference.")
+        for name, text in _FENCED.items()
+    },
+    "is_outlier": ("bool", "Any of them."),
+    "n_flags": ("int32", "Flags of this sample."),
+}
+
+# By kind of result; a job has the name of the last.
+TABLES: dict[str, ResultTable] = {
+    names.ASSOCIATIONS: ASSOCIATIONS,
+    "qc": ResultTable(
+        "One row per sample of a layer; columns whose input is absent are left out. Companion tables: principal "
+        "(components before and after), explained, factors (share of the variance).",
+        _QC,
+        tuple(name for name in _QC if name not in _ALWAYS),
+    ),
+    "fractions": ResultTable(
+        "One row per sample and one column per cell type of the reference table, between sample_id and residual.",
+        {
+            **_SAMPLE,
+            "residual": ("double", "Root mean square of what the fractions leave of the sample's values."),
+            "n_features": ("int64", "Reference features with a value."),
+            "converged": ("bool", "The rounds of reweighting ended; true for the constrained method."),
+        },
+        patterns={"^(?!(sample_id|residual|n_features|converged)$).+$": ("double", "Fraction of the cell type.")},
+    ),
+    "surrogates-table": ResultTable(
+        "One row per sample. Companion table: features (feature_id, p_surrogate, p_design).",
+        _SAMPLE,
+        patterns={"^SV[0-9]+$": ("double", "Surrogate variable.")},
+    ),
+}
