@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from sjd_dask.errors import DataError, SpecError
+from sjd_dask.errors import Busy, DataError, SpecError
 from sjd_dask.jobs import normalise_tasks as tasks
 from sjd_dask.jobs.associate_tasks import Matrix
 from sjd_dask.jobs.normalise_masks import CompanionAssays, masks_text
@@ -27,18 +27,20 @@ from sjd_dask.jobs.normalise_spec import NormaliseSpec
 from sjd_dask.jobs.sources import SampleSource, open_source, select
 from sjd_dask.jobs.spec import JobSpec, resolve_path
 from sjd_dask.normalise.chain import Chain, check_methods, extend_chain, fit_chain
-from sjd_dask.normalise.method import Arrays, Method, require_columns
+from sjd_dask.normalise.method import METHODS, Arrays, Method, require_columns
 from sjd_dask.normalise.quality import MOST_SKETCHED, sketched
 from sjd_dask.runtime.fingerprint import fingerprint
 from sjd_dask.runtime.plan import PROCESS_BYTES, Partition, Plan
 from sjd_dask.store.catalogue.layers import LayerRows
 from sjd_dask.store.cohort import open_cohort
 from sjd_dask.store.features import FeatureSpace
-from sjd_dask.store.layer import layer_key
+from sjd_dask.store.layer import check_layer_name, layer_key
 from sjd_dask.store.layer_writing import LayerSegment, create_segment, finish_segment, plan_segments
 from sjd_dask.store.layout import Encoding
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sjd_dask.jobs.driver import Runner
     from sjd_dask.runtime.runs import RunSession
     from sjd_dask.store.cohort import Cohort
@@ -49,6 +51,8 @@ QC = "qc"
 LAYERS = "layers"
 # Most rows of a task; a task writes whole chunk rows.
 TASK_ROWS = 512
+# How often tables are made anew because other runs published into the same layer.
+PUBLISH_ATTEMPTS = 5
 # Cells of a task: it holds their results, and several times as much while it works on a block of them.
 TASK_CELLS = 8_000_000
 
@@ -129,7 +133,7 @@ class NormaliseJob:
     def up_to_date(self) -> list[str] | None:
         """References of what is there, where a frozen chain has nothing left to do; else None."""
         layer = self._layer(self.chain) if self.chain is not None and self.spec.extend_on is None else None
-        if layer is None or any(self._todo(layer)):
+        if layer is None or any(self._todo(layer, self.chain)):
             return None
         quality = self._last_quality(self.chain)
         return [layer.ref, *([quality.ref] if quality is not None else [])]
@@ -142,11 +146,11 @@ class NormaliseJob:
         chain = self._chain(phases)
         key = layer_key(self.spec.output, chain.hash())
         layer = self._layer(chain)
-        todo, retire = self._todo(layer)
+        todo, retire = self._todo(layer, chain)
         segments, parts, quality = self._write(chain, key, todo, phases, layer)
         tables = quality_tables(self, chain, todo, parts, quality, self._last_quality(chain) if layer else None)
-        chain = dataclasses.replace(chain, extra=tables.frozen)
-        self._product = _Product(chain, key, layer, segments, parts, todo, retire, tables, phases)
+        chain = chain.with_extra(tables.frozen)
+        self._product = _Product(chain, key, layer, segments, parts, todo, retire, tables, quality, phases)
         return tables.tables, self._meta(chain, layer, tables)
 
     def _chain(self, phases: Phases) -> Chain:
@@ -154,11 +158,18 @@ class NormaliseJob:
             return self.chain
         reference = ClusterReference(self.source_of(self.reference_ids, self.chain), phases)
         if self.chain is not None:
-            return extend_chain(self.chain, reference)
+            chain = extend_chain(self.chain, reference)
+            self._tell_notes(chain)
+            return chain
         chain = fit_chain(self.methods, reference, _facts())
+        self._tell_notes(chain)
         # Files are read by the fit only; what the chain keeps of them is what was read, and their names.
         steps = tuple((_portable(method), parameters) for method, parameters in chain.steps)
         return dataclasses.replace(chain, steps=steps, masks=self.companions.limits)
+
+    def _tell_notes(self, chain: Chain) -> None:
+        for method, parameters in chain.steps:
+            self.warnings += [f"step `{method.method}`: {one}" for one in method.notes(parameters)]
 
     def source_of(self, sample_ids: list[str], chain: Chain | None) -> Source:
         assay = self.source.assay
@@ -178,15 +189,22 @@ class NormaliseJob:
         """The version of these parameters, if it is published."""
         return self.cohort.find_layer(self.spec.output, layer_key(self.spec.output, chain.hash()))
 
-    def _source_hashes(self) -> dict[str, str]:
-        return self.companions.row_hashes(self.source.assay.row_hashes())
+    def _source_hashes(self, chain: Chain) -> dict[str, str]:
+        """Hash of all that a sample's row is made from: its source row, companions, and the columns of the steps."""
+        hashes = self.companions.row_hashes(self.source.assay.row_hashes())
+        if chain.columns:
+            # A corrected batch label makes the row anew.
+            for one, *cells in self.frame[chain.columns].itertuples(name=None):
+                text = "|".join([hashes[one], *(f"{len(cell)}:{cell}" for cell in map(_cell, cells))])
+                hashes[one] = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return hashes
 
-    def _todo(self, layer: Layer | None) -> tuple[list[str], list[str]]:
+    def _todo(self, layer: Layer | None, chain: Chain) -> tuple[list[str], list[str]]:
         """Samples to normalise now, and those whose rows are to go because their source went."""
         chosen = self.selected
         if layer is None:
             return chosen, []
-        here = self._source_hashes()
+        here = self._source_hashes(chain)
         done = layer.source_hashes()
         return [one for one in chosen if done.get(one) != here[one]], [one for one in done if one not in here]
 
@@ -229,12 +247,11 @@ class NormaliseJob:
 
     def _last_quality(self, chain: Chain) -> Result | None:
         """The newest quality table of these parameters."""
-        found = [
-            result
-            for result in self.cohort.results()
-            if result.kind == QC and result.name == self.spec.output and result.meta["parameters_hash"] == chain.hash()
-        ]
+        found = [one for one in self._qualities() if one.meta["parameters_hash"] == chain.hash()]
         return max(found, key=lambda result: result.version, default=None)
+
+    def _qualities(self) -> list[Result]:
+        return [one for one in self.cohort.results() if (one.kind, one.name) == (QC, self.spec.output)]
 
     def _space(self, chain: Chain) -> FeatureSpace:
         if self._out_space is None:
@@ -256,7 +273,7 @@ class NormaliseJob:
         product = self._product
         assert product is not None
         chain, layer = product.chain, product.layer
-        here = self._source_hashes()
+        here = self._source_hashes(chain)
         rows = []
         for k, segment in enumerate(product.segments):
             parts = [part for part, of in zip(product.parts, self._of_segment, strict=True) if of == k]
@@ -278,19 +295,42 @@ class NormaliseJob:
         if layer is None:
             arrays, attributes = chain.to_arrays()
             parameters = write_arrays(self.cohort.files, arrays, attributes)
-        published = self.cohort.publish_layer(
-            session.run_id,
-            session.epoch,
-            self.spec.output,
-            product.key,
-            parameters,
-            rows,
-            meta,
-            companions=[(QC, self.spec.output, tables, meta)],
-            retire=product.retire,
-        )
+        for attempt in range(PUBLISH_ATTEMPTS):
+            # Another run may have published into this layer meanwhile: its samples stay in the quality table.
+            now = self._last_quality(chain) if self._layer(chain) is not None else None
+            newest = max((one.version for one in self._qualities()), default=0)
+            if attempt or (now.ref if now is not None else None) != product.tables.before:
+                merged = quality_tables(self, chain, product.todo, product.parts, product.quality, now)
+                tables, meta = merged.tables, {**meta, **self._counted(merged)}
+            try:
+                published = self.cohort.publish_layer(
+                    session.run_id,
+                    session.epoch,
+                    self.spec.output,
+                    product.key,
+                    parameters,
+                    rows,
+                    meta,
+                    companions=[(QC, self.spec.output, tables, meta)],
+                    companions_after=[newest],
+                    retire=product.retire,
+                )
+                break
+            except Busy:
+                if attempt + 1 == PUBLISH_ATTEMPTS or newest == max((q.version for q in self._qualities()), default=0):
+                    raise
         product.phases.clean()
         return list(published.refs)
+
+    def _counted(self, tables: QualityTables) -> dict[str, Any]:
+        return {
+            "samples": {
+                **self.sample_facts,
+                "total": tables.n_samples,
+                "normalised": tables.n_samples - sum(tables.pending.values()),
+                "pending": tables.pending,
+            }
+        }
 
     # -- facts -----------------------------------------------------------------------------------------------------
 
@@ -300,7 +340,7 @@ class NormaliseJob:
         return {
             "job": "normalise",
             "title": self.spec.output,
-            "spec": {**self.spec.model_dump(mode="json"), "cohort": "."},
+            "spec": {**_with_paths(self.spec, _file_name).model_dump(mode="json"), "cohort": "."},
             "layer": self.spec.output,
             "assay": self.source.name,
             "source_assay": self.source.assay.name,
@@ -316,12 +356,7 @@ class NormaliseJob:
             "bundle_problems": chain.bundle_problems,
             "masks": chain.masks,
             "reference_samples": {"count": len(chain.reference_samples), "filter": self.spec.fit_on},
-            "samples": {
-                **self.sample_facts,
-                "total": tables.n_samples,
-                "normalised": tables.n_samples - sum(tables.pending.values()),
-                "pending": tables.pending,
-            },
+            **self._counted(tables),
             "features": {
                 "before": p_in,
                 "after": p_out,
@@ -356,6 +391,7 @@ class _Product:
     todo: list[str]
     retire: list[str]
     tables: QualityTables
+    quality: Arrays | None
     phases: Phases
 
 
@@ -384,13 +420,31 @@ def _portable(method: Method) -> Method:
     return dataclasses.replace(method, **changed) if changed else method  # type: ignore[type-var]
 
 
-def _resolved(method: Method, base: Path) -> Method:
-    changed = {
-        one.name: resolve_path(value, base)
-        for one in dataclasses.fields(method)  # type: ignore[arg-type]
-        if one.metadata.get("path") and isinstance(value := getattr(method, one.name), str)
-    }
-    return dataclasses.replace(method, **changed) if changed else method  # type: ignore[type-var]
+def _with_paths(spec: NormaliseSpec, change: Callable[[str], str]) -> NormaliseSpec:
+    """The spec with the paths of its steps' files changed."""
+    if spec.steps is None:
+        return spec
+    steps = []
+    for step in spec.steps:
+        method = METHODS[step.method]
+        changed = {
+            one.name: change(value)
+            for one in dataclasses.fields(method)  # type: ignore[arg-type]
+            if one.metadata.get("path") and isinstance(value := getattr(step, one.name), str)
+        }
+        steps.append(step.model_copy(update=changed))
+    return spec.model_copy(update={"steps": steps})
+
+
+def _file_name(path: str) -> str:
+    return Path(path).name
+
+
+def _cell(value: Any) -> str:
+    """A cell of the sample sheet as text: a column of whole numbers with one missing elsewhere is still the same."""
+    if value is None or value is pd.NA or value != value:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _file_hashes(method: Method) -> dict[str, str]:
@@ -420,6 +474,9 @@ def prepare(spec: JobSpec, base: Path) -> NormaliseJob:
         Naming what the spec asks for and the cohort doesn't have.
     """
     assert isinstance(spec, NormaliseSpec)
+    # Where a run is taken up again, the folder of its spec is not known any more.
+    spec = _with_paths(spec, lambda path: resolve_path(path, base))
+    check_layer_name(spec.output)
     cohort = open_cohort(resolve_path(spec.cohort, base))
     source = open_source(cohort, spec.assay, spec.layer)
     frame, facts = select(source, cohort, spec.samples)
@@ -444,12 +501,14 @@ def prepare(spec: JobSpec, base: Path) -> NormaliseJob:
                 "`detection_p` and `bead_count` to go on with the one taken"
             )
             chain = dataclasses.replace(chain, masks=companions.limits)
-        reference_ids = select(source, cohort, spec.extend_on)[0].index.tolist() if spec.extend_on else []
+        reference_ids = select(source, cohort, spec.extend_on, "extend_on")[0].index.tolist() if spec.extend_on else []
     else:
         assert spec.steps is not None
-        methods = [_resolved(step.make(), base) for step in spec.steps]
+        methods = [step.make() for step in spec.steps]
         check_methods(methods, source.scale, frame)
-        reference_ids = select(source, cohort, spec.fit_on)[0].index.tolist() if spec.fit_on else list(frame.index)
+        reference_ids = (
+            select(source, cohort, spec.fit_on, "fit_on")[0].index.tolist() if spec.fit_on else list(frame.index)
+        )
     for name in [*spec.factors, *([spec.sex] if spec.sex else []), *([spec.colour_by] if spec.colour_by else [])]:
         if name not in frame.columns:
             raise SpecError(
@@ -467,7 +526,7 @@ def prepare(spec: JobSpec, base: Path) -> NormaliseJob:
         | ({spec.sex} if spec.sex else set())
     )
     key = {
-        "spec": spec.model_dump(mode="json", exclude={"cohort", "colour_by"}),
+        "spec": _with_paths(spec, _file_name).model_dump(mode="json", exclude={"cohort", "colour_by"}),
         "content": source.assay.reader(list(frame.index)).content_hash(),
         "samples": selected,
         "reference": reference_ids,
@@ -495,6 +554,10 @@ def prepare(spec: JobSpec, base: Path) -> NormaliseJob:
     )
     if chain is not None and spec.extend_on is None:
         # What is left to do is part of what the run is: a sample may be corrected, and corrected back.
-        key["left"] = job._todo(job._layer(chain))
+        key["left"] = job._todo(job._layer(chain), chain)
+    if methods:
+        reference = ClusterReference(job.source_of(reference_ids, None), None)
+        for method in methods:
+            method.check(reference)
     job.fingerprint = fingerprint(key)
     return job

@@ -44,7 +44,7 @@ BLOCK_BYTES = 48 << 20
 RAW_BYTES = 256 << 20
 TASK_CELLS = 30_000_000
 MOST_PARTS = 256
-COLUMN_STRIPE_BYTES = 160 << 20
+COLUMN_STRIPE_BYTES = 80 << 20
 MOST_DECODES = 16
 
 
@@ -281,11 +281,11 @@ class ClusterReference:
     ----------
     source : Source
         Samples and the steps before.
-    phases : Phases
-        Runs the passes.
+    phases : Phases or None
+        Runs the passes; None for checks that need none.
     """
 
-    def __init__(self, source: Source, phases: Phases) -> None:
+    def __init__(self, source: Source, phases: Phases | None) -> None:
         self.source = source
         self.phases = phases
         self.sample_ids = source.reader.sample_ids
@@ -385,7 +385,8 @@ class ClusterReference:
         source, phases = self.source, self.phases
         space = FeatureSpace.of(self.feature_ids, self.annotation)
         phases.n_stages += 1
-        name = f"{phases.name}.stage{phases.n_stages}"
+        # The name of a layer may be as long as names can be.
+        name = f"{phases.name[:160]}.stage{phases.n_stages}"
         key = layer_key(name, phases.token)
         encoding = Encoding("float64")
         segments = plan_segments(

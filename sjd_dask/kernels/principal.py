@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import eigh
 
 Floats = NDArray[np.float64]
 
@@ -46,7 +47,8 @@ def principal_components(
         return scores, explained
     by_samples = n <= m
     gram = centred @ centred.T if by_samples else centred.T @ centred
-    values, vectors = np.linalg.eigh(gram)
+    size = len(gram)
+    values, vectors = eigh(gram, subset_by_index=[max(0, size - n_components), size - 1])
     # Components that are rounding errors have no direction to draw.
     found = min(n_components, int(np.count_nonzero(values > values[-1] * 1e-12)))
     values, vectors = values[::-1][:found], vectors[:, ::-1][:, :found]

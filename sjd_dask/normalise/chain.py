@@ -97,6 +97,12 @@ class Chain:
         """blake2b-128 over methods, options, versions, features and parameters, in hexadecimal."""
         return self._hash
 
+    def with_extra(self, extra: Arrays) -> Chain:
+        """The same chain with other arrays beside the steps; its hash stays."""
+        made = dataclasses.replace(self, extra=extra)
+        made.__dict__["_hash"] = self._hash
+        return made
+
     @cached_property
     def _hash(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
