@@ -22,7 +22,7 @@ _NODES = (
 )  # fmt: skip
 
 
-def query_samples(samples: pd.DataFrame, query: str) -> pd.DataFrame:
+def query_samples(samples: pd.DataFrame, query: str, key: str = "samples") -> pd.DataFrame:
     """Rows of the sample sheet that a pandas query keeps.
 
     Parameters
@@ -32,6 +32,8 @@ def query_samples(samples: pd.DataFrame, query: str) -> pd.DataFrame:
     query : str
         ``visit == 1 and disease in ["patient", "control"]``, ``age.notna()``, ``site.str.startswith("A")``. Columns
         with unusual names stand in backticks. A comparison with a missing value is false.
+    key : str
+        The key of the spec that holds the query, for messages.
 
     Raises
     ------
@@ -43,7 +45,7 @@ def query_samples(samples: pd.DataFrame, query: str) -> pd.DataFrame:
     try:
         tree = ast.parse(expression.strip(), mode="eval")
     except SyntaxError as error:
-        raise SpecError(f"`samples: {query}` can't be read: {error.msg}") from None
+        raise SpecError(f"`{key}: {query}` can't be read: {error.msg}") from None
     frame = samples.reset_index()
     known = [str(column) for column in frame.columns]
     allowed_parts: set[int] = set()
@@ -52,21 +54,21 @@ def query_samples(samples: pd.DataFrame, query: str) -> pd.DataFrame:
             allowed_parts |= _method_parts(node)
         if id(node) not in allowed_parts and not isinstance(node, _NODES):
             raise SpecError(
-                f"`samples: {query}` holds `{ast.unparse(node)}`, which is not allowed: use columns, comparisons, "
+                f"`{key}: {query}` holds `{ast.unparse(node)}`, which is not allowed: use columns, comparisons, "
                 f"`in`, and, or, not, arithmetic, .{'(), .'.join(METHODS)}() and .str.{', '.join(TEXT_METHODS)}"
             )
         if isinstance(node, ast.Name) and quoted.get(node.id, node.id) not in known:
             raise SpecError(
-                f"`samples: {query}` names the sample column {quoted.get(node.id, node.id)!r}, which does not exist; "
+                f"`{key}: {query}` names the sample column {quoted.get(node.id, node.id)!r}, which does not exist; "
                 f"there are: {', '.join(known[:20])}"
             )
     try:
         kept = frame.eval(query, engine="python", local_dict={}, global_dict={})
     except Exception as error:
         # pandas raises many types here: types that don't compare, operators it doesn't know.
-        raise SpecError(f"`samples: {query}` can't be evaluated: {error}") from None
+        raise SpecError(f"`{key}: {query}` can't be evaluated: {error}") from None
     if not isinstance(kept, pd.Series) or not pd.api.types.is_bool_dtype(kept):
-        raise SpecError(f"`samples: {query}` must be true or false for each sample; compare a column with something")
+        raise SpecError(f"`{key}: {query}` must be true or false for each sample; compare a column with something")
     return samples.loc[kept.fillna(False).to_numpy(dtype=bool)]
 
 

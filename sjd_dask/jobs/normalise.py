@@ -18,9 +18,11 @@ from sjd_dask.jobs.associate_tasks import Matrix
 from sjd_dask.jobs.normalise_masks import CompanionAssays, masks_text
 from sjd_dask.jobs.normalise_quality import QualityTables, quality_tables
 from sjd_dask.jobs.normalise_reference import (
+    GROUP_BYTES,
     ClusterReference,
     Phases,
     Source,
+    row_layout,
     sample_ranges,
 )
 from sjd_dask.jobs.normalise_spec import NormaliseSpec
@@ -98,7 +100,7 @@ class NormaliseJob:
         peak = (
             PROCESS_BYTES
             + source.read_rows * (p * reader.dtype.itemsize + self.companions.row_bytes())
-            + min(rows, n) * p * itemsize
+            + min(min(rows, n) * p * itemsize, GROUP_BYTES)
             + (9 if self.companions.assays else 6) * source.block_rows * p * 8
             + n_parameters * p * 8
         )
@@ -227,7 +229,13 @@ class NormaliseJob:
         chosen = None if len(todo) <= MOST_SKETCHED else frozenset(todo[i] for i in sketched(len(todo)))
         run_id = phases.runner.session.run_id
         segments = plan_segments(
-            run_id, key, self.spec.output, list(source.reader.sample_ids), space, encoding, self.cohort.layout
+            run_id,
+            key,
+            self.spec.output,
+            list(source.reader.sample_ids),
+            space,
+            encoding,
+            row_layout(self.cohort.layout, space.n_features, encoding.numpy_dtype.itemsize),
         )
         for segment in segments:
             create_segment(self.cohort.files, segment, space)

@@ -45,6 +45,8 @@ RAW_BYTES = 256 << 20
 TASK_CELLS = 30_000_000
 MOST_PARTS = 256
 COLUMN_STRIPE_BYTES = 80 << 20
+# Rows of a layer that a task collects before it writes them.
+GROUP_BYTES = 128 << 20
 MOST_DECODES = 16
 
 
@@ -186,6 +188,62 @@ def range_task(work: tuple[Callable[..., Partial], Any], partition: Partition) -
     return partial_table(function(*partition.extras["range"], common))
 
 
+class GroupWriter:
+    """Collects rows until whole chunk rows are there, then writes and forgets them: a task holds few of them at a time.
+
+    Parameters
+    ----------
+    row_start : int
+        Where the rows begin in the segment.
+    sample_ids : tuple of str
+        The samples of all rows to come, in the segment's order.
+    """
+
+    def __init__(self, files: Files, segment: LayerSegment, row_start: int, sample_ids: tuple[str, ...]) -> None:
+        self.files, self.segment, self.row_start = files, segment, row_start
+        self._place = {one: i for i, one in enumerate(sample_ids)}
+        row_bytes = segment.n_features * segment.encoding.numpy_dtype.itemsize
+        chunk = segment.chunks[0]
+        self._size = max(1, GROUP_BYTES // max(1, row_bytes * chunk)) * chunk
+        self._open: dict[int, NDArray[Any]] = {}
+        self._missing: dict[int, int] = {}
+        self._done: list[RowsWritten] = []
+
+    def put(self, sample_ids: tuple[str, ...], values: NDArray[np.float64]) -> None:
+        """Take the rows of some samples."""
+        places = np.array([self._place[one] for one in sample_ids], dtype=np.int64)
+        for group in np.unique(places // self._size).tolist():
+            mine = places // self._size == group
+            first = group * self._size
+            if group not in self._open:
+                n = min(self._size, len(self._place) - first)
+                self._open[group] = np.empty((n, self.segment.n_features), self.segment.encoding.numpy_dtype)
+                self._missing[group] = n
+            self._open[group][places[mine] - first] = values if mine.all() else values[mine]
+            self._missing[group] -= int(mine.sum())
+            if not self._missing[group]:
+                raw = self._open.pop(group)
+                self._done.append(write_rows(self.files, self.segment, self.row_start + first, raw))
+
+    def written(self) -> RowsWritten:
+        """What was written, as one."""
+        if self._open or not self._done:
+            raise ValueError("rows of this range are missing")
+        parts = sorted(self._done, key=lambda part: part.row_start)
+        return RowsWritten(
+            self.row_start,
+            sum(part.n_rows for part in parts),
+            tuple(one for part in parts for one in part.row_hashes),
+            {key: entry for part in parts for key, entry in part.entries.items()},
+        )
+
+
+def row_layout(layout: Layout, n_features: int, itemsize: int) -> Layout:
+    """The cohort's layout, with fewer rows in a chunk where a chunk row of so many features would fill the memory."""
+    fit = max(8, GROUP_BYTES // max(1, n_features * itemsize))
+    return replace(layout, chunk_samples=min(layout.chunk_samples, 1 << (fit.bit_length() - 1)))
+
+
 @dataclass(frozen=True)
 class _StageWork:
     source: Source
@@ -198,16 +256,12 @@ def stage_task(work: _StageWork, partition: Partition) -> pa.Table:
     segment = work.segments[partition.extras["segment"]]
     start, stop = partition.extras["samples"]
     base = partition.extras["row_start"] - start
-    out: NDArray[np.float64] | None = None
-    place = {one: i for i, one in enumerate(work.source.reader.sample_ids[start:stop])}
+    writer = GroupWriter(work.files, segment, start + base, work.source.reader.sample_ids[start:stop])
     rows: list[tuple[tuple[str, ...], Arrays]] = []
     for block in work.source.blocks(start, stop):
-        if out is None:
-            out = np.empty((stop - start, block.n_features))
-        out[[place[one] for one in block.sample_ids]] = block.values
+        writer.put(block.sample_ids, block.values)
         rows.append((block.sample_ids, block.context))
-    assert out is not None
-    written = write_rows(work.files, segment, start + base, out)
+    written = writer.written()
     context = in_order(rows, work.source.reader.sample_ids[start:stop]) if rows[0][1] else {}
     return to_table({"rows": context, "written": {"json": np.array([json.dumps(written.to_json())])}})
 
@@ -390,7 +444,13 @@ class ClusterReference:
         key = layer_key(name, phases.token)
         encoding = Encoding("float64")
         segments = plan_segments(
-            phases.runner.session.run_id, key, name, list(self.sample_ids), space, encoding, phases.layout
+            phases.runner.session.run_id,
+            key,
+            name,
+            list(self.sample_ids),
+            space,
+            encoding,
+            row_layout(phases.layout, space.n_features, encoding.numpy_dtype.itemsize),
         )
         for segment in segments:
             create_segment(phases.files, segment, space)

@@ -54,7 +54,9 @@ def open_source(cohort: Cohort, assay: str | None, layer: str | None) -> SampleS
     return SampleSource(opened, assay, opened.quantity, opened.quantity)
 
 
-def select(source: SampleSource, cohort: Cohort, query: str | None) -> tuple[pd.DataFrame, dict[str, Any]]:
+def select(
+    source: SampleSource, cohort: Cohort, query: str | None, key: str = "samples"
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Sample columns of the chosen samples, in the order they are stored; samples without any have missing cells.
 
     Raises
@@ -67,9 +69,9 @@ def select(source: SampleSource, cohort: Cohort, query: str | None) -> tuple[pd.
     frame.index = stored
     facts: dict[str, Any] = {"available": len(stored), "filter": query, "dropped": []}
     if query is not None:
-        kept = query_samples(frame, query)
+        kept = query_samples(frame, query, key)
         if kept.empty:
-            raise SpecError(f"`{query}` selects none of the {len(frame):,} samples of {source.name!r}")
+            raise SpecError(f"`{key}: {query}` selects none of the {len(frame):,} samples of {source.name!r}")
         facts["dropped"].append({"reason": f"not selected by `{query}`", "count": len(frame) - len(kept)})
         frame = kept
     return frame, facts

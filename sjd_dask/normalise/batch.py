@@ -207,6 +207,9 @@ class Combat(Method):
         labels = sample_labels(reference.samples, self.batch, self.method)
         return extend(self, parameters, reference, levels_of(labels)[0])
 
+    def notes(self, parameters: Mapping[str, NDArray[Any]]) -> list[str]:
+        return notes(parameters)
+
     def apply(self, block: Block, parameters: Mapping[str, NDArray[Any]]) -> Block:
         """Adjust samples of known batches; those of a batch without parameters are put off as ``pending_batch``.
 

@@ -198,6 +198,10 @@ class Method:
         """Mask of the features that are kept, or None for all."""
         return None
 
+    def notes(self, parameters: Mapping[str, NDArray[Any]]) -> list[str]:
+        """What a person should know of a fit, in sentences."""
+        return []
+
     def apply(self, block: Block, parameters: Mapping[str, NDArray[Any]]) -> Block:
         """The block after this step; a row depends on nothing but itself and the parameters."""
         raise NotImplementedError
@@ -206,8 +210,8 @@ class Method:
         """What the values are after this step."""
         if self.takes and scale not in self.takes:
             raise SpecError(
-                f"step `{self.method}` works on {' or '.join(sorted(self.takes))}, and here the values are {scale}: "
-                f"{_REMEDY.get(scale, 'choose another method or put it at another place of the chain')}"
+                f"step `{self.method}` works on {', '.join(sorted(self.takes))}, and here the values are {scale}: "
+                f"{_remedy(scale, self.takes)}"
             )
         return self.gives or scale
 
@@ -216,10 +220,15 @@ class Method:
         return {"method": self.method, **dataclasses.asdict(self)}  # type: ignore[call-overload]
 
 
-_REMEDY = {
-    "counts": "make them comparable first, with log_cpm, voom or vst",
-    "expression": "raw counts are needed, so it must come before log_cpm, voom or vst",
-}
+def _remedy(scale: str, takes: frozenset[str]) -> str:
+    if scale == "counts" and "expression" in takes:
+        return "make them comparable first, with log_cpm, voom or vst"
+    if scale == "beta" and "m_value" in takes:
+        return "make M-values of them first, with m_value"
+    if scale == "expression" and "counts" in takes:
+        return "raw counts are needed, so it must come before log_cpm, voom or vst"
+    return "choose another method or put it at another place of the chain"
+
 
 METHODS: dict[str, type[Method]] = {}
 _M = TypeVar("_M", bound=type[Method])

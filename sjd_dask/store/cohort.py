@@ -274,6 +274,7 @@ class Cohort:
         retire: Iterable[str] = (),
         message: str = "",
         who: str | None = None,
+        companions_after: Sequence[int] | None = None,
     ) -> PublishedLayer:
         """Publish rows of a layer and tables beside it: tables are written first, then one transaction shows them all.
 
@@ -295,11 +296,14 @@ class Cohort:
             As in `publish_results`.
         retire : iterable of str
             Samples that left the source.
+        companions_after : sequence of int, optional
+            For each companion the newest version that it was made from (0: none): it takes the place after that one,
+            or nothing is published.
 
         Raises
         ------
         Busy
-            Another driver took the run over. Nothing was published.
+            Another driver took the run over, or a companion has a newer version. Nothing was published.
         DataError
             Other features than the version's, a sample twice, or a lost parameters file. Nothing was published.
         """
@@ -308,8 +312,9 @@ class Cohort:
             check_arrays(self.files, parameters)
         new = self._written(companions)
         return layer_records.publish_layer(
-            self.catalogue, run_id, epoch, name, key, parameters, rows, plain, new, retire, message, who
-        )
+            self.catalogue, run_id, epoch, name, key, parameters, rows, plain, new, retire, message, who,
+            companions_after,
+        )  # fmt: skip
 
     def _written(self, items: Sequence[ResultItem]) -> list[NewResult]:
         new = []

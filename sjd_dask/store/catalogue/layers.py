@@ -86,14 +86,16 @@ def publish_layer(
     retire: Iterable[str] = (),
     message: str = "",
     who: str | None = None,
+    companions_after: Sequence[int] | None = None,
 ) -> PublishedLayer:
     """Make finished segments visible as rows of a layer. See `Cohort.publish_layer`."""
     _check_rows(key, rows)
     try:
         with catalogue.write() as connection:
             return _publish(
-                connection, run_id, epoch, name, key, parameters, rows, dict(meta), companions, retire, message, who
-            )
+                connection, run_id, epoch, name, key, parameters, rows, dict(meta), companions, retire, message, who,
+                companions_after,
+            )  # fmt: skip
     except IntegrityError as error:
         # The index of live rows decides where locks did not.
         raise Busy(
@@ -128,6 +130,7 @@ def _publish(
     retire: Iterable[str],
     message: str,
     who: str | None,
+    companions_after: Sequence[int] | None,
 ) -> PublishedLayer:
     set_if_held(connection, run_id, epoch, {"state": "published", "finished": time.time()})
     version = _existing_version(connection, name, key)
@@ -181,6 +184,11 @@ def _publish(
         taken.append(mine)
     refs = [f"{_LAYERS}/{name}@{version}"]
     versions = [next_version(connection, item.kind, item.name) for item in companions]
+    if companions_after is not None and [_newest(connection, item) for item in companions] != list(companions_after):
+        raise Busy(
+            f"another run published into layer {name!r} at the same moment; nothing was published here. Run the same "
+            "command again."
+        )
     refs += [f"{item.kind}/{item.name}@{one}" for item, one in zip(companions, versions, strict=True)]
     snapshot: int | None = None
     if is_new or n_new or n_replaced or gone or companions:
@@ -208,6 +216,14 @@ def _publish(
         .values(message=", ".join(refs), meta=json.dumps({**json.loads(stored or "{}"), "published": refs}))
     )
     return PublishedLayer(refs, version, is_new, snapshot, n_new, n_replaced, n_same, len(gone))
+
+
+def _newest(connection: sa.Connection, item: NewResult) -> int:
+    results = t.results.c
+    query = sa.select(sa.func.max(results.version)).where(
+        results.kind == item.kind, results.name == item.name, results.retired_in.is_(None)
+    )
+    return int(connection.execute(query).scalar() or 0)
 
 
 def _existing_version(connection: sa.Connection, name: str, key: str) -> int | None:
