@@ -11,13 +11,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sjd_dask.jobs.arrays_table import from_table, to_table
-from sjd_dask.jobs.normalise_reference import Source, in_order
+from sjd_dask.jobs.normalise_reference import GroupWriter, Source, in_order
 from sjd_dask.normalise.chain import Chain
 from sjd_dask.normalise.method import Arrays, Block, Partial
 from sjd_dask.normalise.quality import sample_metrics, sample_sketches
 from sjd_dask.runtime.plan import Partition
 from sjd_dask.store.files import Files
-from sjd_dask.store.layer_writing import LayerSegment, RowsWritten, write_rows
+from sjd_dask.store.layer_writing import LayerSegment, RowsWritten
 
 PENDING = "pending"
 
@@ -63,20 +63,16 @@ def apply_task(work: ApplyWork, partition: Partition) -> pa.Table:
     segment = work.segments[partition.extras["segment"]]
     start, stop = partition.extras["samples"]
     wanted = work.source.reader.sample_ids[start:stop]
-    place = {one: i for i, one in enumerate(wanted)}
-    out = np.empty((stop - start, segment.n_features), dtype=segment.encoding.numpy_dtype)
+    writer = GroupWriter(work.files, segment, partition.extras["row_start"], wanted)
     found: list[tuple[tuple[str, ...], Arrays]] = []
     sketches: list[tuple[tuple[str, ...], Arrays]] = []
     for block in work.source.raw_blocks(start, stop):
         done = work.chain.apply(block)
         held = done.pending != ""
-        index = np.array([place[one] for one in block.sample_ids])
-        out[index] = done.values
-        if held.any():
-            out[index[held]] = np.nan
+        writer.put(block.sample_ids, np.where(held[:, None], np.nan, done.values) if held.any() else done.values)
         found.append((block.sample_ids, {**measures(block, done, work.quality), PENDING: done.pending}))
         sketches += _sketch(block, done, work.sketched)
-    written = write_rows(work.files, segment, partition.extras["row_start"], out)
+    written = writer.written()
     rows = in_order(found, wanted)
     is_sketched = np.array([work.sketched is None or one in work.sketched for one in wanted])
     chosen = tuple(one for one, keep in zip(wanted, is_sketched, strict=True) if keep)
