@@ -35,6 +35,7 @@ chaos: $(VENV)/.installed-dev
 # Paired timings; R peers take part where Rscript and limma are installed.
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/run.py $(BENCH)
+	$(BIN)/python benchmarks/normalise.py $(BENCH)
 
 clean:
 	rm -rf $(DEMO) $(BENCH) build dist .pytest_cache .ruff_cache .mypy_cache
