@@ -1,7 +1,7 @@
-"""`make demo`: from raw tables to a moderated EWAS with a report, on a simulated cohort whose truth is known.
+"""`make demo`: from raw tables to normalised expression and a moderated EWAS, with reports, on a simulated cohort.
 
-Every step is the command a user would type, printed before it runs; at the end stands what was planted and what was
-found.
+Every step is the command a user would type, printed before it runs; the cohort's truth is known, and at the end stands
+what was planted and what was found.
 """
 
 from __future__ import annotations
@@ -34,6 +34,21 @@ contrasts: ["disease[T.patient]"]
 samples: "visit == 1"
 output: {output}
 """
+LAYER = """\
+job: normalise
+cohort: cohort
+assay: rnaseq
+steps: [{method: filter_by_expr, group: disease}, tmm, log_cpm, {method: combat, batch: batch}]
+factors: [disease]
+output: log_expression
+"""
+FROZEN = """\
+job: normalise
+cohort: cohort
+assay: rnaseq
+parameters: layers/log_expression@1
+output: log_expression
+"""
 CELLS = "~ disease + age + sex + CD4T + CD8T + Bcell + NK + Mono"
 PLAIN = "~ disease + age + sex"
 
@@ -59,16 +74,23 @@ def main() -> None:
     for output, design in (("ewas_without_cells", PLAIN), ("ewas_disease", CELLS)):
         (folder / f"{output}.yaml").write_text(EWAS.format(design=design, output=output), encoding="utf-8")
         sjd(folder, "run", f"{output}.yaml")
+    (folder / "expression.yaml").write_text(LAYER, encoding="utf-8")
+    sjd(folder, "run", "expression.yaml")
 
     print("\nThe second night: new samples arrive, and one is measured again", flush=True)
     sjd(folder, "ingest", "cohort", "methylation", "raw/night2_betas.tsv.gz", "--quantity", "beta",
         "--samples", "raw/night2_samples.csv", "--replace")  # fmt: skip
+    sjd(folder, "ingest", "cohort", "rnaseq", "raw/night2_counts.tsv.gz", "--quantity", "counts")
     sjd(folder, "run", "ewas_disease.yaml")
+    (folder / "expression_new_samples.yaml").write_text(FROZEN, encoding="utf-8")
+    sjd(folder, "run", "expression_new_samples.yaml")
     sjd(folder, "verify", "cohort")
     sjd(folder, "info", "cohort")
     sjd(folder, "report", "cohort", "associations/ewas_disease", "ewas_disease.html")
+    sjd(folder, "report", "cohort", "layers/log_expression", "log_expression.html")
     print_recovery(simulation, folder)
-    print(f"\nReport: {folder / 'ewas_disease.html'}")
+    print_layer(simulation, folder)
+    print(f"\nReports: {folder / 'ewas_disease.html'} and {folder / 'log_expression.html'}")
     print(f"Everything took {time.perf_counter() - begin:.0f} s.")
 
 
@@ -85,7 +107,7 @@ def write_raw_tables(simulation: Simulation, folder: Path) -> None:
     raw = folder / "raw"
     raw.mkdir()
     betas = simulation.block("methylation", 0, N_SAMPLES, 0, N_SITES)
-    counts = simulation.block("rnaseq", 0, FIRST_NIGHT, 0, N_GENES)
+    counts = simulation.block("rnaseq", 0, N_SAMPLES, 0, N_GENES)
     sites, genes = simulation.feature_ids("methylation"), simulation.feature_ids("rnaseq")
     ids, sheet = simulation.sample_ids, simulation.samples()
     simulation.features("methylation").to_csv(raw / "sites.csv", index=False)
@@ -96,7 +118,8 @@ def write_raw_tables(simulation: Simulation, folder: Path) -> None:
             values[0] = np.clip(values[0] + np.random.default_rng(SEED).normal(0, 0.01, N_SITES), 0, 1)
         _write_matrix(raw / f"night{night}_betas.tsv.gz", values, sites, ids[rows], "%.5f")
         sheet.iloc[rows].to_csv(raw / f"night{night}_samples.csv")
-    _write_matrix(raw / "night1_counts.tsv.gz", counts, genes, ids[:FIRST_NIGHT], "%d")
+    for night, rows in ((1, slice(0, FIRST_NIGHT)), (2, slice(FIRST_NIGHT, N_SAMPLES))):
+        _write_matrix(raw / f"night{night}_counts.tsv.gz", counts[rows], genes, ids[rows], "%d")
 
 
 def _write_matrix(path: Path, values: np.ndarray, features: np.ndarray, samples: np.ndarray, form: str) -> None:
@@ -122,6 +145,46 @@ def print_recovery(simulation: Simulation, folder: Path) -> None:
             f"({len(true) / len(planted):.0%} of what was planted; {len(found) - len(true)} false); "
             f"estimated against planted effect: slope {slope:.2f}; lambda {value:.2f}."
         )
+
+
+def print_layer(simulation: Simulation, folder: Path) -> None:
+    """What batches explain before and after, and how near the new samples come to what was planted."""
+    cohort = open_cohort(folder / "cohort")
+    layer = cohort.layer("layers/log_expression")
+    shares = cohort.result("qc/log_expression@1").table("factors").to_pandas().set_index(["factor", "stage"])["share"]
+    told = ", ".join(
+        f"{name} {shares[name, 'before']:.1%} before and {shares[name, 'after']:.1%} after"
+        for name in ("batch", "disease")
+    )
+    print(f"\n{layer.ref}, fitted on the first {FIRST_NIGHT} samples. Share of a gene's variance explained by {told}.")
+    ids = simulation.sample_ids[FIRST_NIGHT:]
+    planted = simulation.true_expression(FIRST_NIGHT, N_SAMPLES)
+    batches = simulation.true_batch_effects().loc[simulation.samples().loc[ids, "batch"]].to_numpy()
+    counts = simulation.block("rnaseq", FIRST_NIGHT, N_SAMPLES, 0, N_GENES)
+    plain = np.log2((counts + 0.5) / (counts.sum(axis=1, keepdims=True) + 1) * 1e6)
+    kept = pd.Index(simulation.feature_ids("rnaseq")).get_indexer(layer.feature_ids())
+    reader = layer.reader(ids)
+    frozen = reader.columns(0, reader.n_features)[0]
+    left, correlation = zip(
+        *(_against(values, planted[:, kept], batches[:, kept]) for values in (plain[:, kept], frozen)), strict=True
+    )
+    print(
+        f"The {len(ids)} samples of the second night, by those parameters, nothing fitted again: {left[1]:.0%} of the "
+        f"planted batch effects is left (log counts per million: {left[0]:.0%}); correlation with planted expression "
+        f"within genes {correlation[1]:.2f} ({correlation[0]:.2f})."
+    )
+
+
+def _against(values: np.ndarray, planted: np.ndarray, batches: np.ndarray) -> tuple[float, float]:
+    """Slope on the planted batch effects, and the median correlation of a gene with what was planted."""
+
+    def centred(table: np.ndarray) -> np.ndarray:
+        table = table - table.mean(axis=0)
+        return table - table.mean(axis=1, keepdims=True)
+
+    x, y, b = centred(values), centred(planted), centred(batches)
+    slope = ((x - y) * b).sum() / (b * b).sum()
+    return float(slope), float(np.median((x * y).sum(axis=0) / np.sqrt((x**2).sum(axis=0) * (y**2).sum(axis=0))))
 
 
 if __name__ == "__main__":

@@ -93,9 +93,33 @@ class RnaSeq(Assay):
         return {name: self.stream(name) for name in ("library", "person", "gamma", "poisson")}
 
     def draw_row(self, row: int, tile: int, parameters: Tile, work: Any) -> np.ndarray:
-        people = self.people
         library = LIBRARY_SD * work["library"].at(row).standard_normal() / np.log(2)
-        value = parameters.baseline + library + parameters.batch[people.batch[row]]
+        value = parameters.baseline + library + parameters.batch[self.people.batch[row]]
+        self._add_person(value, row, tile, parameters, work)
+        mean = np.exp2(np.minimum(value, 40.0))
+        dispersion = dispersion_of(mean, parameters.dispersion)
+        # A Poisson law with a gamma mean is negative binomial: variance mean + dispersion x mean^2.
+        mean *= work["gamma"].at(row, tile).standard_gamma(1 / dispersion) * dispersion
+        return work["poisson"].at(row, tile).poisson(mean)
+
+    def expression(self, row_start: int, row_stop: int) -> np.ndarray:
+        """log2 of what was planted in each gene of these samples, without library, batch and noise, (rows, genes)."""
+        out, work = np.empty((row_stop - row_start, self.n_features)), self.start()
+        for tile in range(-(-self.n_features // self.width)):
+            parameters, origin = self.parameters(tile), tile * self.width
+            for row in range(row_start, row_stop):
+                value = parameters.baseline.copy()
+                self._add_person(value, row, tile, parameters, work)
+                out[row - row_start, origin : origin + self.width] = value[: self.n_features - origin]
+        return out
+
+    def batch_effects(self) -> np.ndarray:
+        """Planted batch effects, log2 units, (batches, genes)."""
+        tiles = [self.parameters(tile).batch for tile in range(-(-self.n_features // self.width))]
+        return np.concatenate(tiles, axis=1)[:, : self.n_features]
+
+    def _add_person(self, value: np.ndarray, row: int, tile: int, parameters: Tile, work: Any) -> None:
+        people = self.people
         value += parameters.age * (people.age[row] - 54)
         relative = people.fractions[row] / REFERENCE_FRACTIONS - 1
         for c in range(len(CELL_TYPES)):
@@ -103,11 +127,6 @@ class RnaSeq(Assay):
         places = parameters.planted
         value[places] += parameters.loading[places] * people.activity[row][parameters.programme[places]]
         value += PERSON_SD * work["person"].at(int(people.person[row]), tile).standard_normal(self.width)
-        mean = np.exp2(np.minimum(value, 40.0))
-        dispersion = dispersion_of(mean, parameters.dispersion)
-        # A Poisson law with a gamma mean is negative binomial: variance mean + dispersion x mean^2.
-        mean *= work["gamma"].at(row, tile).standard_gamma(1 / dispersion) * dispersion
-        return work["poisson"].at(row, tile).poisson(mean)
 
 
 def dispersion_of(mean: np.ndarray, factor: np.ndarray) -> np.ndarray:

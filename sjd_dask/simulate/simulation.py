@@ -88,9 +88,10 @@ class Simulation:
         self.n_samples = n_samples
         self.seed = seed
         self.people = make_people(n_samples, seed, options)
+        self._rnaseq = RnaSeq(self.people, n_genes, seed, planted_share, 0.0)
         self._assays: dict[str, Assay] = {
             "methylation": Methylation(self.people, n_features, seed, planted_share, missing_share),
-            "rnaseq": RnaSeq(self.people, n_genes, seed, planted_share, 0.0),
+            "rnaseq": self._rnaseq,
             "cytokines": Cytokines(self.people, n_cytokines, seed, planted_share, missing_share),
         }
 
@@ -172,6 +173,23 @@ class Simulation:
             if not 0 <= start <= stop <= size:
                 raise IndexError(f"{what} {start} to {stop} of {assay!r}: there are {size}")
         return table.block(row_start, row_stop, feature_start, feature_stop)
+
+    def true_expression(self, row_start: int, row_stop: int) -> np.ndarray:
+        """What normalisation should find: log2 expression of each gene without library size, batch and noise.
+
+        Returns
+        -------
+        ndarray (row_stop - row_start, n_genes) of float64
+            Up to a constant a gene.
+        """
+        return self._rnaseq.expression(row_start, row_stop)
+
+    def true_batch_effects(self) -> pd.DataFrame:
+        """Planted batch effects on the genes, log2 units: index batch as in the sheet, columns feature ids."""
+        effects = self._rnaseq.batch_effects()
+        return pd.DataFrame(
+            effects, index=[f"B{i + 1:02d}" for i in range(len(effects))], columns=self._rnaseq.feature_ids()
+        )
 
     def blocks(self, assay: str, rows: int = 64) -> Iterator[tuple[int, np.ndarray]]:
         """Stripes of ``rows`` samples over all features, in order: pairs of first row and block."""

@@ -134,3 +134,18 @@ def test_ranges_outside_the_matrix_are_refused(sim: Simulation) -> None:
         sim.block("rnaseq", 0, 301, 0, 1)
     with pytest.raises(ValueError, match="'proteome'"):
         sim.block("proteome", 0, 1, 0, 1)
+
+
+def test_counts_are_what_was_planted_in_persons_batches_and_libraries() -> None:
+    sim = Simulation(200, 1, 6, n_genes=1500)
+    counts, planted = sim.block("rnaseq", 0, 200, 0, 1500), sim.true_expression(0, 200)
+    batches = sim.true_batch_effects()
+    assert list(batches.columns) == list(sim.feature_ids("rnaseq"))
+    effect = batches.loc[sim.samples()["batch"]].to_numpy()
+    high = planted.mean(axis=0) > 8
+    rest = (np.log2(counts + 0.5) - planted)[:, high]
+    rest -= np.median(rest, axis=1, keepdims=True)
+    slope = (rest * effect[:, high]).sum() / (effect[:, high] ** 2).sum()
+    assert slope == pytest.approx(1, abs=0.05)
+    # What is left is the noise of the counts: a dispersion of about 0.05.
+    assert (rest - effect[:, high]).std() == pytest.approx(np.sqrt(0.06) / np.log(2), rel=0.2)
