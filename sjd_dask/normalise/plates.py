@@ -117,8 +117,6 @@ class PlateCentre(Method):
         require_columns(self.fit_columns(), reference.samples, self.method)
         if self.min_samples < 1:
             raise SpecError(f"step `plate_centre`: min_samples must be at least 1, not {self.min_samples}")
-
-    def fit(self, reference: Reference) -> Arrays:
         labels = plate_labels(reference.samples[self.plate])
         without = np.flatnonzero(labels == "")
         if without.size:
@@ -127,6 +125,10 @@ class PlateCentre(Method):
                 f"step `plate_centre`: {without.size} reference samples have no {self.plate!r}: {shown}"
                 f"{', ...' if without.size > 5 else ''}; fill the sheet or leave them out of the reference"
             )
+
+    def fit(self, reference: Reference) -> Arrays:
+        self.check(reference)
+        labels = plate_labels(reference.samples[self.plate])
         used = np.ones(len(labels), dtype=bool)
         if self.controls:
             used = is_marked(reference.samples[self.controls])
