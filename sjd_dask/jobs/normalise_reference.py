@@ -39,14 +39,14 @@ if TYPE_CHECKING:
     from sjd_dask.store.files import Files
 
 # Decoded values that a task holds at a time; rows are taken in blocks of about this size.
-BLOCK_BYTES = 48 << 20
+BLOCK_BYTES = 24 << 20
 # Raw values read at a time; chunks of more rows than fit are decoded more than once.
 RAW_BYTES = 256 << 20
 TASK_CELLS = 30_000_000
 MOST_PARTS = 256
 COLUMN_STRIPE_BYTES = 80 << 20
 # Rows of a layer that a task collects before it writes them.
-GROUP_BYTES = 128 << 20
+GROUP_BYTES = 64 << 20
 MOST_DECODES = 16
 
 

@@ -97,6 +97,17 @@ class Chain:
         """blake2b-128 over methods, options, versions, features and parameters, in hexadecimal."""
         return self._hash
 
+    def sharing(self, feature_ids: NDArray[Any]) -> Chain:
+        """The same chain with these equal ids in place of its own, so that a worker holds them once."""
+        if not np.array_equal(feature_ids, self.feature_ids):
+            return self
+        same = np.array_equal(feature_ids, self.out_feature_ids)
+        made = dataclasses.replace(
+            self, feature_ids=feature_ids, out_feature_ids=feature_ids if same else self.out_feature_ids
+        )
+        made.__dict__["_hash"] = self._hash
+        return made
+
     def with_extra(self, extra: Arrays) -> Chain:
         """The same chain with other arrays beside the steps; its hash stays."""
         made = dataclasses.replace(self, extra=extra)
