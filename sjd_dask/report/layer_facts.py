@@ -43,6 +43,7 @@ METHODS = {
 MOST_ROWS = 50
 MOST_BATCHES = 60
 # What a flag is called.
+MASKS = {"detection_p": "detection p above {:g}", "bead_count": "bead count below {:g}"}
 FLAGS = {
     "failed_array": "failed array",
     "sex_mismatch": "sex differs from the sheet",
@@ -97,6 +98,10 @@ def what_was_done(meta: Mapping[str, Any]) -> Pairs:
     ]
     if len(scales) == 2:
         pairs.append(("Values", scales[0] if scales[0] == scales[1] else f"{scales[0]} to {scales[1]}"))
+    masks = meta.get("masks") or {}
+    limits = [text.format(masks[name]) for name, text in MASKS.items() if name in masks]
+    if limits:
+        pairs.append(("Masked first", ", ".join(limits)))
     taken = meta.get("parameters")
     if taken or meta.get("parameters_hash"):
         pairs.append(("Parameters", f"taken from {taken}" if taken else "fitted in this run, and frozen"))

@@ -153,7 +153,7 @@ class LayerMeta(TypedDict, total=False):
 
     ``parameters`` names the version whose frozen parameters were taken; it is absent where they were fitted.
     ``factors`` are the sample columns whose share of the variance is told, ``colour_by`` the first to colour components
-    by (else the batch). ``qc`` names the quality tables of a layer.
+    by (else the batch). ``qc`` names the quality tables of a layer. ``masks`` are the limits of companion assays.
     """
 
     reference: str
@@ -167,6 +167,7 @@ class LayerMeta(TypedDict, total=False):
     steps: list[Step]
     scale_before: str
     scale_after: str
+    masks: dict[str, float]
     parameters: str
     parameters_hash: str
     reference_samples: ReferenceSamples
