@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO ?= demo-output
 BENCH ?= bench-output
 
-.PHONY: demo test lint bench chaos clean
+.PHONY: demo test lint bench bench-frozen bench-batch chaos clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sjd-dask needs Python 3.11 or newer; set PYTHON=...")'
@@ -36,6 +36,16 @@ chaos: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/run.py $(BENCH)
 	$(BIN)/python benchmarks/normalise.py $(BENCH)
+
+# Real data decide: how far frozen normalisation is from a refit, and what is left of batch effects. Both need the folder
+# of public matrices that SJD_REFERENCE_DATA names, and say so without it.
+bench-frozen: $(VENV)/.installed-dev
+	mkdir -p $(BENCH)
+	$(BIN)/python benchmarks/frozen_against_refit.py --output $(BENCH)/frozen_against_refit.md
+
+bench-batch: $(VENV)/.installed-dev
+	mkdir -p $(BENCH)
+	$(BIN)/python benchmarks/real_batch_effects.py --output $(BENCH)/real_batch_effects.md --picture $(BENCH)/batch_effect.png
 
 clean:
 	rm -rf $(DEMO) $(BENCH) build dist .pytest_cache .ruff_cache .mypy_cache
