@@ -16,7 +16,8 @@ from sjd_dask.normalise.methods import METHODS
 
 
 class _Step(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A default is checked as a given value is: 2 of a float is 2.0 in both.
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     def make(self) -> Method:
         """The method with these options."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -216,8 +217,21 @@ class Method:
         return self.gives or scale
 
     def options(self) -> dict[str, Any]:
-        """The options as plain data, with the method's name first."""
-        return {"method": self.method, **dataclasses.asdict(self)}  # type: ignore[call-overload]
+        """The options as plain data, with the method's name first.
+
+        A number that may be a fraction is a float, however it was written: a chain's hash is made of this.
+        """
+        given = dataclasses.asdict(self)  # type: ignore[call-overload]
+        return {
+            "method": self.method,
+            **{name: float(one) if name in _fractions(type(self)) and one is not None else one
+               for name, one in given.items()},
+        }  # fmt: skip
+
+
+@functools.cache
+def _fractions(cls: type[Method]) -> frozenset[str]:
+    return frozenset(name for name, hint in get_type_hints(cls).items() if hint in (float, float | None))
 
 
 def _remedy(scale: str, takes: frozenset[str]) -> str:
