@@ -247,7 +247,8 @@ class NormaliseJob:
                 extras["plan"] = segment.plan_hash
                 partitions.append(Partition(len(partitions), 0, source.reader.n_features, extras))
             first += segment.n_samples
-        work = tasks.ApplyWork(source, chain.sharing(source.feature_ids), tuple(segments), self.cohort.files, quality, chosen)
+        shared = chain.sharing(source.feature_ids)
+        work = tasks.ApplyWork(source, shared, tuple(segments), self.cohort.files, quality, chosen)
         written = phases.write(tasks.apply_task, work, partitions, segments, lambda part: tasks.read_written(part).rows)
         parts = [tasks.read_written(part) for part in written]
         self._of_segment = [partition.extras["segment"] for partition in partitions]
