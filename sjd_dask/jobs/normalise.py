@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 QC = "qc"
 LAYERS = "layers"
+# In the meta of a quality table: samples without a row, and what they would be made from.
+HELD = "held"
 # Most rows of a task; a task writes whole chunk rows.
 TASK_ROWS = 512
 # How often tables are made anew because other runs published into the same layer.
@@ -207,7 +209,10 @@ class NormaliseJob:
         if layer is None:
             return chosen, []
         here = self._source_hashes(chain)
-        done = layer.source_hashes()
+        # What can't be normalised now can't be tomorrow, by the same parameters and from the same values.
+        quality = self._last_quality(chain)
+        held = quality.meta.get(HELD, {}) if quality is not None else {}
+        done = {**held, **layer.source_hashes()}
         return [one for one in chosen if done.get(one) != here[one]], [one for one in done if one not in here]
 
     def _write(
@@ -320,7 +325,7 @@ class NormaliseJob:
                     parameters,
                     rows,
                     meta,
-                    companions=[(QC, self.spec.output, tables, meta)],
+                    companions=[(QC, self.spec.output, tables, {**meta, HELD: self._held(now, here)})],
                     companions_after=[newest],
                     retire=product.retire,
                 )
@@ -330,6 +335,18 @@ class NormaliseJob:
                     raise
         product.phases.clean()
         return list(published.refs)
+
+    def _held(self, before: Result | None, here: dict[str, str]) -> dict[str, str]:
+        """Source hashes of the samples that have no row, for the next run: there is nothing new about them."""
+        assert self._product is not None
+        done, parts = set(self._product.todo), self._product.parts
+        held = {} if before is None else before.meta.get(HELD, {})
+        reasons = np.concatenate([part.pending for part in parts]) if parts else np.empty(0, dtype=object)
+        ids = [one for segment in self._product.segments for one in segment.sample_ids]
+        return {
+            **{one: old for one, old in held.items() if one in here and one not in done},
+            **{one: here[one] for one, reason in zip(ids, reasons, strict=True) if reason != ""},
+        }
 
     def _counted(self, tables: QualityTables) -> dict[str, Any]:
         return {

@@ -140,7 +140,9 @@ class MaskProbes(Method):
     annotation doesn't change a frozen chain.
     """
 
-    probe_list: str | None = field(default=None, metadata={"description": "file of feature ids to leave out"})
+    probe_list: str | None = field(
+        default=None, metadata={"description": "file of feature ids to leave out", "path": True}
+    )
     missing_share: float | None = field(
         default=None, metadata={"description": "leave out features with a larger share missing in the reference"}
     )

@@ -57,7 +57,8 @@ class LimitOfDetection(Method):
 
     column: str | None = field(default=None, metadata={"description": "feature column with the limits of detection"})
     table: str | None = field(
-        default=None, metadata={"description": "tab-separated file with feature_id and lod, in place of a column"}
+        default=None,
+        metadata={"description": "tab-separated file with feature_id and lod, in place of a column", "path": True},
     )
     handling: Literal["half", "sqrt2", "limit", "missing"] = field(
         default="sqrt2", metadata={"description": "what a value below its limit becomes"}
