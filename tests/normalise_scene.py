@@ -119,6 +119,7 @@ def scene_sheet() -> pd.DataFrame:
             "disease": np.where(np.arange(N) // 4 % 2, "patient", "control"),
             "age": np.linspace(20, 80, N) % 31,
             "bridge": np.arange(N) % 9 < 6,
+            "reference": np.where(np.arange(N) < N_REFERENCE, "yes", "no"),
         },
         index=pd.Index(SAMPLES.astype(object), name="sample_id"),
     )

@@ -78,7 +78,7 @@ def check_company(name: str, seed: int, order: int, size: int, everyone: np.ndar
 
 
 @pytest.mark.parametrize("name", sorted(CHAINS.keys() - SLOW))
-@settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 999), order=st.integers(0, 999), size=st.integers(2, N - 1))
 def test_company(name: str, seed: int, order: int, size: int) -> None:
     check_company(name, seed, order, size, np.arange(N), 8)
@@ -86,7 +86,7 @@ def test_company(name: str, seed: int, order: int, size: int) -> None:
 
 @pytest.mark.parametrize("name", sorted(SLOW))
 def test_company_of_slow_methods(name: str) -> None:
-    check_company(name, 3, 4, 9, np.arange(20, 48), 3)
+    check_company(name, 3, 4, 9, np.arange(22, 48), 2)
 
 
 @pytest.mark.slow
@@ -105,9 +105,8 @@ def test_fit_and_cut(name: str) -> None:
     wanted, everyone = fitted(name)
     rows = SOME if name in SLOW else np.arange(N)
     whole = wanted.apply(everyone.block(rows))
-    for block_rows, stripe in ((7, 64), (N, 17)):
-        chain = fit_chain(methods, scene(scale, 0, N_REFERENCE, block_rows=block_rows, stripe=stripe))
-        assert block_difference(chain.apply(everyone.block(rows)), whole, np.arange(len(rows))) <= TOLERANCE
+    chain = fit_chain(methods, scene(scale, 0, N_REFERENCE, block_rows=7, stripe=64))
+    assert block_difference(chain.apply(everyone.block(rows)), whole, np.arange(len(rows))) <= TOLERANCE
 
 
 # -- the frozen object -----------------------------------------------------------------------------------------------
