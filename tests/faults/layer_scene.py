@@ -116,7 +116,7 @@ class LayerScene:
     def parts(self) -> int:
         return sum(1 for _ in self.data.glob("runs/*/*/parts/[0-9]*.arrow"))
 
-    def wait_for_phase(self, phase: str, seed: int, running: Running) -> None:
+    def wait_for_phase(self, phase: str, seed: int, running: Running, pause: bool = True) -> None:
         """A seeded moment in a phase of the run: before the first staged chunk, among those, among the layer's, or
         after the last of them until it ends."""
         draw = random.Random(seed)
@@ -129,7 +129,8 @@ class LayerScene:
             "publish": lambda: len(self.chunks(staged=False)) >= whole,
         }[phase]
         wait_for(lambda: not running.is_running or seen(), f"the phase {phase}")
-        time.sleep(draw.random() * (0.6 if phase == "publish" else 0.03))
+        if pause:
+            time.sleep(draw.random() * (0.6 if phase == "publish" else 0.03))
 
     # -- checks --------------------------------------------------------------------------------------------------------
 
