@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 # Decoded values that a task holds at a time; rows are taken in blocks of about this size.
 BLOCK_BYTES = 24 << 20
 # Raw values read at a time; chunks of more rows than fit are decoded more than once.
-RAW_BYTES = 48 << 20
+RAW_BYTES = 112 << 20
 TASK_CELLS = 30_000_000
 MOST_PARTS = 256
 COLUMN_STRIPE_BYTES = 80 << 20
