@@ -123,9 +123,8 @@ class Chain:
         for name in sorted(one for one in arrays if not one.startswith(_EXTRA)):
             value = arrays[name]
             if value.dtype.kind in "UO":
-                # Whatever the width of the type: each text with its length.
-                texts = [one.encode() for one in value.ravel().tolist()]
-                kind, content = "str", np.array([len(one) for one in texts], dtype="<u4").tobytes() + b"".join(texts)
+                # Whatever the width of the type. No id holds the separator: NumPy's text type could not keep it.
+                kind, content = "str", "\0".join(value.ravel().tolist()).encode()
             else:
                 plain = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<"))
                 kind, content = plain.dtype.str, plain.tobytes()
