@@ -253,7 +253,7 @@ class NormaliseJob:
                 partitions.append(Partition(len(partitions), 0, source.reader.n_features, extras))
             first += segment.n_samples
         shared = chain.sharing(source.feature_ids)
-        work = tasks.ApplyWork(source, shared, tuple(segments), self.cohort.files, quality, chosen)
+        work = tasks.ApplyWork(source, shared, tuple(segments), self.cohort.files, quality, chosen, phases.durable)
         written = phases.write(tasks.apply_task, work, partitions, segments, lambda part: tasks.read_written(part).rows)
         parts = [tasks.read_written(part) for part in written]
         self._of_segment = [partition.extras["segment"] for partition in partitions]
@@ -292,7 +292,11 @@ class NormaliseJob:
         for k, segment in enumerate(product.segments):
             parts = [part for part, of in zip(product.parts, self._of_segment, strict=True) if of == k]
             record, row_hashes = finish_segment(
-                self.cohort.files, segment, [part.rows for part in parts], self._space(chain)
+                self.cohort.files,
+                segment,
+                [part.rows for part in parts],
+                self._space(chain),
+                sync=not product.phases.durable,
             )
             pending = np.concatenate([part.pending for part in parts])
             # A sample without values has no row: it is in the quality table only, with the reason.

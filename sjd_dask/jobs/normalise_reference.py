@@ -197,10 +197,14 @@ class GroupWriter:
         Where the rows begin in the segment.
     sample_ids : tuple of str
         The samples of all rows to come, in the segment's order.
+    durable : bool
+        Whether rows are on disk once they are written; see `RowsWriter`.
     """
 
-    def __init__(self, files: Files, segment: LayerSegment, row_start: int, sample_ids: tuple[str, ...]) -> None:
-        self.files, self.segment, self.row_start = files, segment, row_start
+    def __init__(
+        self, files: Files, segment: LayerSegment, row_start: int, sample_ids: tuple[str, ...], durable: bool
+    ) -> None:
+        self.files, self.segment, self.row_start, self.durable = files, segment, row_start, durable
         self._place = {one: i for i, one in enumerate(sample_ids)}
         row_bytes = segment.n_features * segment.encoding.numpy_dtype.itemsize
         chunk = segment.chunks[0]
@@ -223,7 +227,8 @@ class GroupWriter:
             self._missing[group] -= int(mine.sum())
             if not self._missing[group]:
                 raw = self._open.pop(group)
-                self._done.append(write_rows(self.files, self.segment, self.row_start + first, raw))
+                start = self.row_start + first
+                self._done.append(write_rows(self.files, self.segment, start, raw, durable=self.durable))
 
     def written(self) -> RowsWritten:
         """What was written, as one."""
@@ -249,6 +254,7 @@ class _StageWork:
     source: Source
     segments: tuple[LayerSegment, ...]
     files: Files
+    durable: bool
 
 
 def stage_task(work: _StageWork, partition: Partition) -> pa.Table:
@@ -256,7 +262,7 @@ def stage_task(work: _StageWork, partition: Partition) -> pa.Table:
     segment = work.segments[partition.extras["segment"]]
     start, stop = partition.extras["samples"]
     base = partition.extras["row_start"] - start
-    writer = GroupWriter(work.files, segment, start + base, work.source.reader.sample_ids[start:stop])
+    writer = GroupWriter(work.files, segment, start + base, work.source.reader.sample_ids[start:stop], work.durable)
     rows: list[tuple[tuple[str, ...], Arrays]] = []
     for block in work.source.blocks(start, stop):
         writer.put(block.sample_ids, block.values)
@@ -278,6 +284,9 @@ class Phases:
         self.next_index = 0
         self.n_stages = 0
         self.staged: list[LayerSegment] = []
+        # Rows that workers of this machine wrote are forced to disk by the driver, at the end: the disk works beside
+        # the computation. From elsewhere only the worker can do it.
+        self.durable = not runner.cluster.is_local
 
     def run(
         self, function: Callable[[Any, Partition], pa.Table], common: Any, partitions: list[Partition]
@@ -304,7 +313,12 @@ class Phases:
         lost = [
             i
             for i, (partition, part) in enumerate(zip(partitions, parts, strict=True))
-            if not existing_rows(self.files, segments[partition.extras["segment"]], rows_of(part))
+            if not existing_rows(
+                self.files,
+                segments[partition.extras["segment"]],
+                rows_of(part),
+                content=not self.durable and self.runner.session.attempt > 1,
+            )
         ]
         if lost:
             attempt = self.runner.session.attempt
@@ -464,7 +478,7 @@ class ClusterReference:
             first += len(segment.sample_ids)
         contexts: list[Partial] = []
         written: dict[int, list[RowsWritten]] = {}
-        work = _StageWork(source, tuple(segments), phases.files)
+        work = _StageWork(source, tuple(segments), phases.files, phases.durable)
         parts = phases.write(stage_task, work, partitions, segments, _rows_written)
         for partition, part in zip(partitions, parts, strict=True):
             contexts.append(Partial({}, from_table(part).get("rows", {})))

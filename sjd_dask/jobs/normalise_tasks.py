@@ -37,6 +37,8 @@ class ApplyWork:
         Frozen reference of the quality measures, where it is known already.
     sketched : frozenset of str or None
         Samples whose sketches are wanted; None for all.
+    durable : bool
+        Whether a task's rows are on disk when it ends.
     """
 
     source: Source
@@ -45,6 +47,7 @@ class ApplyWork:
     files: Files
     quality: Arrays | None
     sketched: frozenset[str] | None
+    durable: bool = True
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def apply_task(work: ApplyWork, partition: Partition) -> pa.Table:
     segment = work.segments[partition.extras["segment"]]
     start, stop = partition.extras["samples"]
     wanted = work.source.reader.sample_ids[start:stop]
-    writer = GroupWriter(work.files, segment, partition.extras["row_start"], wanted)
+    writer = GroupWriter(work.files, segment, partition.extras["row_start"], wanted, work.durable)
     found: list[tuple[tuple[str, ...], Arrays]] = []
     sketches: list[tuple[tuple[str, ...], Arrays]] = []
     for block in work.source.raw_blocks(start, stop):

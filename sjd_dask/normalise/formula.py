@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
 from formulaic import model_matrix
 from numpy.typing import NDArray
 
-from sjd_dask.designs.design import Design, build_design
-from sjd_dask.designs.formula import parse_formula
+from sjd_dask.designs.design import INTERCEPT, Design, build_design
+from sjd_dask.designs.formula import factor_columns, parse_formula
 from sjd_dask.errors import DataError, DesignError, SpecError
 
 
@@ -68,12 +68,15 @@ class FrozenDesign:
         Coefficient names.
     factors : tuple of str
         Sample columns that the formula reads.
+    is_plain : bool
+        Whether each coefficient is the intercept, a column of numbers, or one level of a group.
     """
 
     formula: str
     levels: dict[str, list[str]]
     columns: tuple[str, ...]
     factors: tuple[str, ...]
+    is_plain: bool = False
 
     @classmethod
     def fit(cls, formula: str, samples: pd.DataFrame) -> tuple[FrozenDesign, NDArray[np.float64]]:
@@ -94,10 +97,22 @@ class FrozenDesign:
                         f"`{factor.expr}` in `{formula}` learns from the data, so it can't be frozen for later "
                         f"samples: put the transformed numbers into a sample column and name that"
                     )
+                if factor.expr.replace(" ", "").startswith("C(") and any(
+                    pd.api.types.is_numeric_dtype(samples[name]) and samples[name].dtype != bool
+                    for name in factor_columns(factor, formula)
+                ):
+                    raise SpecError(
+                        f"`{factor.expr}` in `{formula}` makes groups of a column of numbers, whose levels can't be "
+                        "frozen: keep the groups as text in the sample sheet"
+                    )
         design = build_design(formula, samples)
         _require_all(design, samples)
         levels = {name: sorted(counts) for name, counts in design.groups.items()}
-        return cls(formula, levels, design.columns, design.factors), design.matrix
+        frozen = cls(formula, levels, design.columns, design.factors)
+        # Plain columns and groups need no formula to be read for every block of samples.
+        quick = frozen._plain_matrix(samples)
+        is_plain = quick is not None and np.array_equal(quick, design.matrix)
+        return replace(frozen, is_plain=is_plain), design.matrix
 
     def matrix(self, samples: pd.DataFrame) -> NDArray[np.float64]:
         """Design matrix of later samples, shape (n, k).
@@ -132,6 +147,10 @@ class FrozenDesign:
                     frame[name] = (text == "True").to_numpy()
                 else:
                     frame[name] = pd.Categorical(text, categories=self.levels[name])
+        if self.is_plain:
+            quick = self._plain_matrix(frame)
+            assert quick is not None
+            return quick
         try:
             made = model_matrix(
                 parse_formula(self.formula, frame.columns), frame, context={}, na_action="ignore", output="pandas"
@@ -143,6 +162,20 @@ class FrozenDesign:
             raise DesignError(f"`{self.formula}` gives other coefficients for these samples than for the reference")
         return np.ascontiguousarray(found.to_numpy(dtype=np.float64))
 
+    def _plain_matrix(self, frame: pd.DataFrame) -> NDArray[np.float64] | None:
+        """The matrix where every coefficient's name says what it is; None where one doesn't."""
+        made = np.ones((len(frame), len(self.columns)))
+        known = {f"{name}[T.{level}]": (name, level) for name in self.levels for level in self.levels[name]}
+        for j, column in enumerate(self.columns):
+            if column in known:
+                name, level = known[column]
+                made[:, j] = frame[name].astype(str).to_numpy() == level
+            elif column in self.factors and pd.api.types.is_numeric_dtype(frame[column]):
+                made[:, j] = frame[column].to_numpy(dtype=np.float64)
+            elif column != INTERCEPT:
+                return None
+        return made
+
     def to_text(self) -> str:
         """As text, for a parameter array."""
         return json.dumps(asdict(self))
@@ -151,7 +184,7 @@ class FrozenDesign:
     def from_text(cls, text: str) -> FrozenDesign:
         """The reverse of `to_text`."""
         raw = json.loads(text)
-        return cls(raw["formula"], raw["levels"], tuple(raw["columns"]), tuple(raw["factors"]))
+        return cls(raw["formula"], raw["levels"], tuple(raw["columns"]), tuple(raw["factors"]), bool(raw["is_plain"]))
 
 
 _LEARNING = ("bs", "cr", "cs", "cc", "poly", "center", "scale", "standardize")

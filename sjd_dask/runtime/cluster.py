@@ -98,6 +98,13 @@ class Cluster:
         self.memory_per_worker = found.memory_per_task
         self.warnings = found.warnings
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the workers are processes of this machine: they share its page cache with the driver."""
+        from sjd_dask.runtime.local import LocalProcesses
+
+        return isinstance(self._owned, LocalProcesses)
+
     def __enter__(self) -> Cluster:
         return self
 

@@ -8,12 +8,17 @@ the bytes that went to disk, so the driver need not read the matrix again.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import blake2b
+from pathlib import Path
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Final
 
@@ -24,7 +29,7 @@ from numpy.typing import NDArray
 from sjd_dask.errors import DataError
 from sjd_dask.store.codec import use_fast_pipeline
 from sjd_dask.store.features import FeatureSpace
-from sjd_dask.store.files import Files, storage_error
+from sjd_dask.store.files import Files, fsync_folder, storage_error
 from sjd_dask.store.hashing import RowHasher
 from sjd_dask.store.layout import Encoding, Layout
 from sjd_dask.store.segment import (
@@ -216,18 +221,49 @@ def create_segment(files: Files, segment: LayerSegment, feature_space: FeatureSp
     return True
 
 
+_FLUSH: SimpleQueue[str] = SimpleQueue()
+
+
+@lru_cache(maxsize=1)
+def _flusher() -> threading.Thread:
+    """One thread of this process that forces files to disk behind the work; nobody relies on it."""
+
+    def flush() -> None:
+        while True:
+            # What is gone or can't be flushed shows when the segment is finished.
+            with contextlib.suppress(OSError):
+                fsync_file(Path(_FLUSH.get()))
+
+    thread = threading.Thread(target=flush, name="flusher", daemon=True)
+    thread.start()
+    return thread
+
+
+def fsync_file(path: Path) -> None:
+    """Force a file to disk."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
 class RowsWriter:
     """Writes some rows of a segment, a stripe of features after the other. Use it in a `with` block.
 
     Memory: three chunks. One thread compresses and hashes, another waits for the disk.
+
+    Parameters
+    ----------
+    durable : bool
+        Whether the rows are on disk when the block ends. Without, they are on their way, and `finish_segment` with
+        `sync` makes sure on the same machine: the disk then works beside the computation.
     """
 
-    def __init__(self, files: Files, segment: LayerSegment, row_start: int, n_rows: int) -> None:
+    def __init__(self, files: Files, segment: LayerSegment, row_start: int, n_rows: int, durable: bool = True) -> None:
         _check_aligned(row_start, row_start + n_rows, segment.chunks[0], segment.n_samples, "rows")
         self.files = files
         self.segment = segment
         self.row_start = row_start
         self.n_rows = n_rows
+        self._durable = durable or not files.is_local
         self._hasher = RowHasher(n_rows, segment.encoding)
         self._entries: Manifest = {}
         self._next = 0
@@ -282,12 +318,18 @@ class RowsWriter:
                 key = f"{segment.quantity}/c/{place}"
                 content = encode_chunk(part, segment.encoding, segment.chunks)
                 self._entries[key] = (len(content), blake2b(content, digest_size=16).hexdigest())
-                self._waiting.append(self._pool.submit(self.files.write_bytes, f"{segment.path}/{key}", content))
+                self._waiting.append(self._pool.submit(self._put, f"{segment.path}/{key}", content))
                 del content
                 if len(self._waiting) > 1:
                     self._waiting.pop(0).result()
         self._hasher.update(0, raw)
         self._next = stop
+
+    def _put(self, path: str, content: bytes) -> None:
+        self.files.write_bytes(path, content, durable=self._durable)
+        if not self._durable:
+            _flusher()
+            _FLUSH.put(str(self.files.local_path(path)))
 
     def _finish(self) -> None:
         if self._next != self.segment.n_features:
@@ -298,13 +340,15 @@ class RowsWriter:
         self._result = RowsWritten(self.row_start, self.n_rows, hashes, self._entries)
 
 
-def open_rows(files: Files, segment: LayerSegment, row_start: int, n_rows: int) -> RowsWriter:
+def open_rows(files: Files, segment: LayerSegment, row_start: int, n_rows: int, *, durable: bool = True) -> RowsWriter:
     """A writer of some rows by stripes of features, for blocks that are too wide for memory."""
-    return RowsWriter(files, segment, row_start, n_rows)
+    return RowsWriter(files, segment, row_start, n_rows, durable)
 
 
-def write_rows(files: Files, segment: LayerSegment, row_start: int, raw: NDArray[Any]) -> RowsWritten:
-    """Write whole rows, force them to disk, and say what was written.
+def write_rows(
+    files: Files, segment: LayerSegment, row_start: int, raw: NDArray[Any], *, durable: bool = True
+) -> RowsWritten:
+    """Write whole rows, force them to disk unless told otherwise (see `RowsWriter`), and say what was written.
 
     Parameters
     ----------
@@ -318,7 +362,7 @@ def write_rows(files: Files, segment: LayerSegment, row_start: int, raw: NDArray
     SjdError
         Storage refused: names the place and the remedy.
     """
-    with open_rows(files, segment, row_start, len(raw)) as writer:
+    with open_rows(files, segment, row_start, len(raw), durable=durable) as writer:
         writer.write(0, raw)
     return writer.result
 
@@ -333,8 +377,11 @@ def encode_chunk(part: NDArray[Any], encoding: Encoding, chunks: tuple[int, int]
     return bytes(blosc.compress(whole, LZ4.encode(), LZ4_LEVEL, blosc.SHUFFLE))
 
 
-def existing_rows(files: Files, segment: LayerSegment, written: RowsWritten) -> bool:
-    """Whether the files that a part speaks of are there with their sizes. Their content is not read."""
+def existing_rows(files: Files, segment: LayerSegment, written: RowsWritten, *, content: bool = False) -> bool:
+    """Whether the files that a part speaks of are there with their sizes, and with `content` their bytes too.
+
+    After a power failure a file that was not forced to disk may have its size and other bytes.
+    """
     if set(segment.chunk_keys(written.row_start, written.row_start + written.n_rows)) != set(written.entries):
         return False
     for key, (size, _) in written.entries.items():
@@ -343,13 +390,18 @@ def existing_rows(files: Files, segment: LayerSegment, written: RowsWritten) -> 
                 return False
         except FileNotFoundError:
             return False
-    return True
+    return not content or hash_tree(files, segment.path, written.entries) == written.entries
 
 
 def finish_segment(
-    files: Files, segment: LayerSegment, written: Iterable[RowsWritten], feature_space: FeatureSpace
+    files: Files,
+    segment: LayerSegment,
+    written: Iterable[RowsWritten],
+    feature_space: FeatureSpace,
+    *,
+    sync: bool = False,
 ) -> tuple[SegmentRecord, list[str]]:
-    """Make a filled segment ready to be published.
+    """Make a filled segment ready to be published; with `sync` force its chunks to disk first.
 
     Returns
     -------
@@ -386,6 +438,11 @@ def finish_segment(
             f"chunk {bad[0]} of segment {files.where(segment.path)} (of {len(bad)} such) is lost or has "
             f"another size than was written; {again}"
         )
+    if sync and files.is_local:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(fsync_file, (files.local_path(f"{segment.path}/{key}") for key in sorted(chunks))))
+        for folder in sorted({files.local_path(f"{segment.path}/{key}").parent for key in chunks}):
+            fsync_folder(folder)
     feature_space.store(files)
     rest = ["zarr.json", f"{segment.quantity}/zarr.json"]
     rest += [key for key in found if key.split("/")[0] in ("sample_id", "feature_id") and not _is_temporary(key)]
