@@ -15,24 +15,20 @@ import pyarrow as pa
 from sjd_dask.errors import Busy, DataError, SpecError
 from sjd_dask.jobs import normalise_tasks as tasks
 from sjd_dask.jobs.associate_tasks import Matrix
+from sjd_dask.jobs.normalise_files import file_hashes, file_name, portable, with_paths
 from sjd_dask.jobs.normalise_masks import CompanionAssays, masks_text
+from sjd_dask.jobs.normalise_plan import make_plan
 from sjd_dask.jobs.normalise_quality import QualityTables, quality_tables
-from sjd_dask.jobs.normalise_reference import (
-    GROUP_BYTES,
-    ClusterReference,
-    Phases,
-    Source,
-    row_layout,
-    sample_ranges,
-)
+from sjd_dask.jobs.normalise_reference import ClusterReference, Phases
+from sjd_dask.jobs.normalise_source import Source, row_layout
 from sjd_dask.jobs.normalise_spec import NormaliseSpec
 from sjd_dask.jobs.sources import SampleSource, open_source, select
 from sjd_dask.jobs.spec import JobSpec, resolve_path
 from sjd_dask.normalise.chain import Chain, check_methods, extend_chain, fit_chain
-from sjd_dask.normalise.method import METHODS, Arrays, Method, require_columns
+from sjd_dask.normalise.method import Arrays, Method, require_columns
 from sjd_dask.normalise.quality import MOST_SKETCHED, sketched
 from sjd_dask.runtime.fingerprint import fingerprint
-from sjd_dask.runtime.plan import PROCESS_BYTES, Partition, Plan
+from sjd_dask.runtime.plan import Partition, Plan
 from sjd_dask.store.catalogue.layers import LayerRows
 from sjd_dask.store.cohort import open_cohort
 from sjd_dask.store.features import FeatureSpace
@@ -41,8 +37,6 @@ from sjd_dask.store.layer_writing import LayerSegment, create_segment, finish_se
 from sjd_dask.store.layout import Encoding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sjd_dask.jobs.driver import Runner
     from sjd_dask.runtime.runs import RunSession
     from sjd_dask.store.cohort import Cohort
@@ -86,50 +80,11 @@ class NormaliseJob:
     # -- plan ------------------------------------------------------------------------------------------------------
 
     def plan(self, n_workers: int, memory_per_worker: int, *, calibrate: bool = False) -> Plan:
-        """Partitions, bytes and memory. The passes of a fit are counted one for each step."""
-        reader = self.source.assay.reader(self.selected)
-        p, n = reader.n_features, reader.n_samples
-        itemsize = 8 if self.spec.precision == "double" else 4
-        rows = self._task_rows(p)
-        apply = [(start, min(n, start + rows)) for start in range(0, n, rows)]
-        fit = sample_ranges(len(self.reference_ids), p, reader.chunk_samples) if self.chain is None else []
-        passes = len(self.methods) if self.chain is None else 0
-        partitions = [Partition(i, 0, p, {"samples": list(one)}) for i, one in enumerate([*(fit * passes), *apply])]
-        n_parameters = 2 * (len(self.methods) or len(self.chain.steps if self.chain else ())) + 12
-        source = Source(
-            Matrix(reader, self.source.quantity), self.source.scale, self.frame, np.empty(0), pd.DataFrame()
-        )
-        peak = (
-            PROCESS_BYTES
-            + source.read_rows * (p * reader.dtype.itemsize + self.companions.row_bytes())
-            + min(min(rows, n) * p * itemsize, GROUP_BYTES)
-            + (9 if self.companions.assays else 6) * source.block_rows * p * 8
-            + n_parameters * p * 8
-        )
-        share = len(self.reference_ids) / max(1, n)
-        return Plan(
-            job="normalise",
-            output=f"{self.kind}/{self.spec.output}",
-            partitions=partitions,
-            bytes_in=int((reader.n_bytes + n * self.companions.row_bytes()) * (1 + passes * share)),
-            bytes_out=n * p * itemsize,
-            peak_bytes_per_task=peak,
-            driver_bytes=(256 << 20) + n_parameters * p * 8 * 2 + min(n, MOST_SKETCHED) * 2048 * 4 * 6,
-            estimated_seconds=None,
-            notes=[
-                f"tasks decode {source.block_rows} samples at a time, whatever their number",
-                *([f"masked: {masks_text(self.companions.limits)}"] if self.companions.assays else []),
-                *(
-                    [f"fitted on {len(self.reference_ids):,} reference samples, {passes} steps, at least one pass each"]
-                    if passes
-                    else [f"frozen parameters of {self.taken_from}"]
-                ),
-            ],
-            n_workers=n_workers,
-            memory_per_worker=memory_per_worker,
-        )
+        """Partitions, bytes, memory and time."""
+        return make_plan(self, n_workers, memory_per_worker, calibrate=calibrate)
 
-    def _task_rows(self, n_features: int) -> int:
+    def task_rows(self, n_features: int) -> int:
+        """Samples of a task that writes rows: whole chunk rows."""
         step = self.cohort.layout.chunk_samples
         rows = min(TASK_ROWS, max(1, TASK_CELLS // max(1, n_features)))
         return max(step, rows // step * step)
@@ -168,7 +123,7 @@ class NormaliseJob:
         chain = fit_chain(self.methods, reference, _facts())
         self._tell_notes(chain)
         # Files are read by the fit only; what the chain keeps of them is what was read, and their names.
-        steps = tuple((_portable(method), parameters) for method, parameters in chain.steps)
+        steps = tuple((portable(method), parameters) for method, parameters in chain.steps)
         return dataclasses.replace(chain, steps=steps, masks=self.companions.limits)
 
     def _tell_notes(self, chain: Chain) -> None:
@@ -246,7 +201,7 @@ class NormaliseJob:
             create_segment(self.cohort.files, segment, space)
         partitions, first = [], 0
         for k, segment in enumerate(segments):
-            for start, stop in segment.row_ranges(self._task_rows(source.reader.n_features)):
+            for start, stop in segment.row_ranges(self.task_rows(source.reader.n_features)):
                 extras = {"phase": "apply", "segment": k, "row_start": start, "samples": [first + start, first + stop]}
                 # What is left to do may be less when a run is resumed, so its rows may be other samples.
                 extras["plan"] = segment.plan_hash
@@ -370,7 +325,7 @@ class NormaliseJob:
         return {
             "job": "normalise",
             "title": self.spec.output,
-            "spec": {**_with_paths(self.spec, _file_name).model_dump(mode="json"), "cohort": "."},
+            "spec": {**with_paths(self.spec, file_name).model_dump(mode="json"), "cohort": "."},
             "layer": self.spec.output,
             "assay": self.source.name,
             "source_assay": self.source.assay.name,
@@ -440,53 +395,11 @@ def _options(method: Method) -> dict[str, Any]:
     return options
 
 
-def _portable(method: Method) -> Method:
-    """The method with the bare names of its files."""
-    changed = {
-        one.name: Path(value).name
-        for one in dataclasses.fields(method)  # type: ignore[arg-type]
-        if one.metadata.get("path") and isinstance(value := getattr(method, one.name), str)
-    }
-    return dataclasses.replace(method, **changed) if changed else method  # type: ignore[type-var]
-
-
-def _with_paths(spec: NormaliseSpec, change: Callable[[str], str]) -> NormaliseSpec:
-    """The spec with the paths of its steps' files changed."""
-    if spec.steps is None:
-        return spec
-    steps = []
-    for step in spec.steps:
-        method = METHODS[step.method]
-        changed = {
-            one.name: change(value)
-            for one in dataclasses.fields(method)  # type: ignore[arg-type]
-            if one.metadata.get("path") and isinstance(value := getattr(step, one.name), str)
-        }
-        steps.append(step.model_copy(update=changed))
-    return spec.model_copy(update={"steps": steps})
-
-
-def _file_name(path: str) -> str:
-    return Path(path).name
-
-
 def _cell(value: Any) -> str:
     """A cell of the sample sheet as text: a column of whole numbers with one missing elsewhere is still the same."""
     if value is None or value is pd.NA or value != value:
         return ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _file_hashes(method: Method) -> dict[str, str]:
-    found = {}
-    for one in dataclasses.fields(method):  # type: ignore[arg-type]
-        value = getattr(method, one.name)
-        if one.metadata.get("path") and isinstance(value, str):
-            try:
-                found[one.name] = hashlib.blake2b(Path(value).read_bytes(), digest_size=16).hexdigest()
-            except OSError as error:
-                raise SpecError(f"step `{method.method}`: `{one.name}: {value}` can't be read: {error}") from None
-    return found
 
 
 def _facts() -> dict[str, Any]:
@@ -505,7 +418,7 @@ def prepare(spec: JobSpec, base: Path) -> NormaliseJob:
     """
     assert isinstance(spec, NormaliseSpec)
     # Where a run is taken up again, the folder of its spec is not known any more.
-    spec = _with_paths(spec, lambda path: resolve_path(path, base))
+    spec = with_paths(spec, lambda path: resolve_path(path, base))
     check_layer_name(spec.output)
     cohort = open_cohort(resolve_path(spec.cohort, base))
     source = open_source(cohort, spec.assay, spec.layer)
@@ -556,12 +469,12 @@ def prepare(spec: JobSpec, base: Path) -> NormaliseJob:
         | ({spec.sex} if spec.sex else set())
     )
     key = {
-        "spec": _with_paths(spec, _file_name).model_dump(mode="json", exclude={"cohort", "colour_by"}),
+        "spec": with_paths(spec, file_name).model_dump(mode="json", exclude={"cohort", "colour_by"}),
         "content": source.assay.reader(list(frame.index)).content_hash(),
         "samples": selected,
         "reference": reference_ids,
         "columns": {name: frame[name].astype(str).tolist() for name in columns},
-        "files": [_file_hashes(method) for method in methods],
+        "files": [file_hashes(method) for method in methods],
         "masks": companions.content([*dict.fromkeys([*selected, *reference_ids])]),
         "chain": chain.hash() if chain else None,
         "methods": {method.method: method.version for method in methods},

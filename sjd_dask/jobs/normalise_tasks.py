@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sjd_dask.jobs.arrays_table import from_table, to_table
-from sjd_dask.jobs.normalise_reference import GroupWriter, Source, in_order
+from sjd_dask.jobs.normalise_source import GroupWriter, Source, in_order
 from sjd_dask.normalise.chain import Chain
 from sjd_dask.normalise.method import Arrays, Block, Partial
 from sjd_dask.normalise.quality import sample_metrics, sample_sketches
