@@ -255,7 +255,8 @@ class Chain:
             if name == "out_feature_id":
                 fixed = "out_features" if len(sizes) > 1 else names.FEATURES
             dims = (fixed,) if fixed else self._dims(name, value, sizes)
-            variables[name] = (dims, value)
+            # As text of any length: Zarr's type of fixed length is not known to every codec pipeline.
+            variables[name] = (dims, value.astype(object) if value.dtype.kind == "U" else value)
         return xr.Dataset(variables, attrs={"chain": json.dumps(attributes, sort_keys=True), "hash": self.hash()})
 
     def _dims(self, name: str, value: NDArray[Any], sizes: dict[int, str]) -> tuple[str, ...]:
@@ -287,7 +288,10 @@ class Chain:
         if "chain" not in dataset.attrs:
             raise DataError("this Dataset holds no parameters of a normalisation: it lacks the attribute 'chain'")
         chain = cls.from_arrays(
-            {str(name): variable.to_numpy() for name, variable in dataset.variables.items()},
+            {
+                str(name): _text(value) if (value := variable.to_numpy()).dtype.kind in "OTU" else value
+                for name, variable in dataset.variables.items()
+            },
             json.loads(dataset.attrs["chain"]),
         )
         if dataset.attrs.get("hash") not in (None, chain.hash()):

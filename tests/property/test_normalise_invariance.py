@@ -41,6 +41,7 @@ from sjd_dask.errors import DataError, SpecError
 from sjd_dask.normalise.chain import Chain, fit_chain
 from sjd_dask.normalise.method import METHODS
 from sjd_dask.normalise.methods import make_method
+from sjd_dask.store.codec import use_fast_pipeline
 
 TOLERANCE = 1e-12
 # Reference samples, others, and the one of an unknown batch.
@@ -128,10 +129,12 @@ def test_round_trips(name: str) -> None:
         assert again.pending.tolist() == whole.pending.tolist()
 
 
-# Zarr format 3 has no settled form of text yet, and xarray says so.
+@pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize("name", ["log_cpm_combat", "mask_probes", "filter_by_expr", "plate_centre_controls"])
-@pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
-def test_through_a_store(name: str, tmp_path: Path) -> None:
+def test_through_a_store(name: str, fast: bool, tmp_path: Path) -> None:
+    """With either codec pipeline: this process may have used the fast one before."""
+    if fast:
+        use_fast_pipeline()
     chain, _ = fitted(name)
     chain.to_dataset().to_zarr(tmp_path / "parameters.zarr", consolidated=False)
     with xr.open_zarr(tmp_path / "parameters.zarr", consolidated=False) as stored:
