@@ -185,7 +185,11 @@ class RegionReader:
         """
         in_order = np.arange(self.n_samples)
         whole = all(np.array_equal(piece.positions, in_order) for piece in self.pieces)
-        if whole:
+        # The codec pipeline decodes whole chunks, all those of one read before it hands any out: of a narrow stripe
+        # some rows at a time.
+        step = self.chunk_features
+        aligned = feature_start % step == 0 and (feature_stop % step == 0 or feature_stop == self.n_features)
+        if whole and aligned:
             for _, raw, encoding in self.row_blocks(feature_start, feature_stop, self.n_samples):
                 return raw, encoding
         result = np.empty((self.n_samples, feature_stop - feature_start), dtype=self.dtype)
