@@ -35,20 +35,7 @@ def parse_formula(text: str, columns: Iterable[str]) -> Formula:
         If it can't be parsed, has a response, holds Python that is not allowed, or names an unknown column.
     """
     known = [str(column) for column in columns]
-    try:
-        formula = Formula(text)
-        if hasattr(formula, "lhs"):
-            raise SpecError(
-                f"the formula `{text}` has a left-hand side; every feature is the response in turn: begin with `~`"
-            )
-        if not isinstance(formula, SimpleFormula):
-            raise SpecError(f"the formula `{text}` has several parts; one without `|` is needed")
-        factors = [factor for term in formula for factor in term.factors]
-    except (FormulaicError, SyntaxError, ValueError, TypeError) as error:
-        if isinstance(error, SpecError):
-            raise
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SpecError(f"the formula `{text}` can't be read: {first}") from None
+    formula, factors = _read(text)
     for factor in factors:
         for name in factor_columns(factor, text):
             if name not in known:
@@ -57,6 +44,36 @@ def parse_formula(text: str, columns: Iterable[str]) -> Formula:
                 hint = f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else there
                 raise SpecError(f"the formula `{text}` names the sample column `{name}`, which does not exist; {hint}")
     return formula
+
+
+def formula_columns(text: str | None) -> list[str]:
+    """Sample columns that a formula reads; none for no formula.
+
+    Raises
+    ------
+    SpecError
+        As `parse_formula`, whatever the columns are.
+    """
+    if not text:
+        return []
+    return list(dict.fromkeys(name for factor in _read(text)[1] for name in factor_columns(factor, text)))
+
+
+def _read(text: str) -> tuple[Formula, list[Factor]]:
+    try:
+        formula = Formula(text)
+        if hasattr(formula, "lhs"):
+            raise SpecError(
+                f"the formula `{text}` has a left-hand side; every feature is the response in turn: begin with `~`"
+            )
+        if not isinstance(formula, SimpleFormula):
+            raise SpecError(f"the formula `{text}` has several parts; one without `|` is needed")
+        return formula, [factor for term in formula for factor in term.factors]
+    except (FormulaicError, SyntaxError, ValueError, TypeError) as error:
+        if isinstance(error, SpecError):
+            raise
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise SpecError(f"the formula `{text}` can't be read: {first}") from None
 
 
 def factor_columns(factor: Factor, text: str) -> list[str]:

@@ -12,13 +12,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from sjd_dask.designs.labels import label_text
 from sjd_dask.errors import Busy, DataError, SpecError
 from sjd_dask.jobs import normalise_tasks as tasks
 from sjd_dask.jobs.associate_tasks import Matrix
+from sjd_dask.jobs.normalise_facts import layer_facts, sample_counts
 from sjd_dask.jobs.normalise_files import file_hashes, file_name, portable, with_paths
 from sjd_dask.jobs.normalise_masks import CompanionAssays, masks_text
 from sjd_dask.jobs.normalise_plan import make_plan
-from sjd_dask.jobs.normalise_quality import QualityTables, quality_tables
+from sjd_dask.jobs.normalise_quality import QualityTables, fit_before, quality_tables
 from sjd_dask.jobs.normalise_reference import ClusterReference, Phases
 from sjd_dask.jobs.normalise_source import Source, row_layout
 from sjd_dask.jobs.normalise_spec import NormaliseSpec
@@ -110,7 +112,7 @@ class NormaliseJob:
         tables = quality_tables(self, chain, todo, parts, quality, self._last_quality(chain) if layer else None)
         chain = chain.with_extra(tables.frozen)
         self._product = _Product(chain, key, layer, segments, parts, todo, retire, tables, quality, phases)
-        return tables.tables, self._meta(chain, layer, tables)
+        return tables.tables, layer_facts(self, chain, tables)
 
     def _chain(self, phases: Phases) -> Chain:
         if self.chain is not None and self.spec.extend_on is None:
@@ -154,7 +156,7 @@ class NormaliseJob:
         if chain.columns:
             # A corrected batch label makes the row anew.
             for one, *cells in self.frame[chain.columns].itertuples(name=None):
-                text = "|".join([hashes[one], *(f"{len(cell)}:{cell}" for cell in map(_cell, cells))])
+                text = "|".join([hashes[one], *(f"{len(cell)}:{cell}" for cell in map(label_text, cells))])
                 hashes[one] = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
         return hashes
 
@@ -183,8 +185,6 @@ class NormaliseJob:
         source = self.source_of(todo, chain)
         alone = len(todo) <= MOST_SKETCHED and set(chain.reference_samples) <= set(todo)
         if quality is None and not alone:
-            from sjd_dask.jobs.normalise_quality import fit_before
-
             quality = fit_before(self, chain, phases)
         chosen = None if len(todo) <= MOST_SKETCHED else frozenset(todo[i] for i in sketched(len(todo)))
         run_id = phases.runner.session.run_id
@@ -274,7 +274,7 @@ class NormaliseJob:
             newest = max((one.version for one in self._qualities()), default=0)
             if attempt or (now.ref if now is not None else None) != product.tables.before:
                 merged = quality_tables(self, chain, product.todo, product.parts, product.quality, now)
-                tables, meta = merged.tables, {**meta, **self._counted(merged)}
+                tables, meta = merged.tables, {**meta, **sample_counts(self, merged)}
             try:
                 published = self.cohort.publish_layer(
                     session.run_id,
@@ -307,62 +307,6 @@ class NormaliseJob:
             **{one: here[one] for one, reason in zip(ids, reasons, strict=True) if reason != ""},
         }
 
-    def _counted(self, tables: QualityTables) -> dict[str, Any]:
-        return {
-            "samples": {
-                **self.sample_facts,
-                "total": tables.n_samples,
-                "normalised": tables.n_samples - sum(tables.pending.values()),
-                "pending": tables.pending,
-            }
-        }
-
-    # -- facts -----------------------------------------------------------------------------------------------------
-
-    def _meta(self, chain: Chain, layer: Layer | None, tables: QualityTables) -> dict[str, Any]:
-        p_in, p_out = len(chain.feature_ids), len(chain.out_feature_ids)
-        encoding = self.source.assay.encoding
-        return {
-            "job": "normalise",
-            "title": self.spec.output,
-            "spec": {**with_paths(self.spec, file_name).model_dump(mode="json"), "cohort": "."},
-            "layer": self.spec.output,
-            "assay": self.source.name,
-            "source_assay": self.source.assay.name,
-            "steps": [
-                {"method": method.method, "version": method.version, "options": _options(method)}
-                for method, _ in chain.steps
-            ],
-            "steps_text": chain.text,
-            "scale_before": chain.source_scale,
-            "scale_after": chain.scale,
-            "parameters_hash": chain.hash(),
-            **({"parameters": self.taken_from} if self.taken_from else {}),
-            "bundle_problems": chain.bundle_problems,
-            "masks": chain.masks,
-            "reference_samples": {"count": len(chain.reference_samples), "filter": self.spec.fit_on},
-            **self._counted(tables),
-            "features": {
-                "before": p_in,
-                "after": p_out,
-                "dropped": [{"reason": "by a step of the chain", "count": p_in - p_out}] if p_in > p_out else [],
-            },
-            "encoding": {
-                "stored_quantity": self.source.assay.quantity,
-                "dtype": encoding.dtype,
-                "scale_factor": encoding.scale_factor,
-                "max_error": encoding.scale_factor / 2 if encoding.scale_factor else None,
-            },
-            "precision": self.spec.precision,
-            "cohort": {"name": self.cohort.name, "snapshot": self.snapshot},
-            "batch_column": batch_column(chain),
-            "factors": tables.factors,
-            "colour_by": self.spec.colour_by,
-            "sex_column": self.spec.sex,
-            "method_versions": {method.method: method.version for method, _ in chain.steps},
-            "warnings": list(self.warnings),
-        }
-
 
 @dataclass
 class _Product:
@@ -378,28 +322,6 @@ class _Product:
     tables: QualityTables
     quality: Arrays | None
     phases: Phases
-
-
-def batch_column(chain: Chain) -> str | None:
-    """The sample column of batches that a step of the chain works on."""
-    for method, _ in chain.steps:
-        for name in ("batch", "plate"):
-            if isinstance(found := getattr(method, name, None), str):
-                return found
-    return None
-
-
-def _options(method: Method) -> dict[str, Any]:
-    options = method.options()
-    options.pop("method")
-    return options
-
-
-def _cell(value: Any) -> str:
-    """A cell of the sample sheet as text: a column of whole numbers with one missing elsewhere is still the same."""
-    if value is None or value is pd.NA or value != value:
-        return ""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _facts() -> dict[str, Any]:

@@ -78,9 +78,7 @@ def quality_tables(
     before : Result or None
         The quality table of this version of the layer, where there is one.
     """
-    from sjd_dask.jobs.normalise import batch_column
-
-    batch = batch_column(chain)
+    batch = chain.batch_column
     factors = list(dict.fromkeys([*([batch] if batch else []), *job.spec.factors]))
     old = before.to_pandas() if before is not None else pd.DataFrame({names.SAMPLE_ID: pd.Series([], dtype=object)})
     live = set(job.source.assay.sample_ids())

@@ -117,7 +117,7 @@ def _assemble(
         y = values[:, feature]
         there = np.isfinite(y)
         white = whiten(np.column_stack([design[there], y[there]]), codes[there], rho)
-        beta, variance, rank, result = linear_fit._own_fit(np.ascontiguousarray(white[:, :-1]), white[:, -1].copy())
+        beta, variance, rank, result = linear_fit.own_fit(np.ascontiguousarray(white[:, :-1]), white[:, -1].copy())
         coefficients[:, feature] = beta
         stdev[:, feature] = np.sqrt(np.diag(result.covariance))
         sigma2[feature] = variance

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import BSpline
 
 from sjd_dask.errors import DataError
-from sjd_dask.kernels.smoothing_spline import _curvature
+from sjd_dask.kernels.smoothing_spline import curvature
 
 FloatArray = NDArray[np.float64]
 
@@ -161,7 +161,7 @@ def gcv_spline(x: ArrayLike, y: ArrayLike) -> Callable[[FloatArray], FloatArray]
     n_basis = n_knots + 2
     spline = BSpline(knots, np.eye(n_basis), 3)
     basis = np.asarray(spline(scaled), dtype=np.float64)
-    penalty = _curvature(spline, breaks)
+    penalty = curvature(spline, breaks)
     gram = basis.T @ basis
     moment = basis.T @ target
     inner = slice(2, n_basis - 3)

@@ -159,7 +159,7 @@ def refit_columns(fit: LinearFit, design: LinearDesign, columns: NDArray[Any]) -
     for position, feature in enumerate(int(i) for i in fit.needs_columns):
         values = np.asarray(columns[:, position], dtype=np.float64)
         there = np.isfinite(values)
-        beta, variance, rank, result = _own_fit(design.matrix[there], values[there])
+        beta, variance, rank, result = own_fit(design.matrix[there], values[there])
         coefficients[:, feature] = beta
         stdev[:, feature] = np.sqrt(np.diag(result.covariance))
         sigma2[feature] = variance
@@ -176,7 +176,7 @@ def refit_columns(fit: LinearFit, design: LinearDesign, columns: NDArray[Any]) -
     )
 
 
-def _own_fit(matrix: Floats, values: Floats) -> tuple[Floats, float, int, OwnFit]:
+def own_fit(matrix: Floats, values: Floats) -> tuple[Floats, float, int, OwnFit]:
     """Coefficients, variance, rank and covariance of one feature over the samples it has."""
     n, p = matrix.shape
     triangle = np.zeros((p, p))

@@ -44,7 +44,7 @@ def smooth_to_df(x: ArrayLike, y: ArrayLike, df: float) -> FloatArray:
     n_basis = x.size + 2
     spline = BSpline(knots, np.eye(n_basis), 3)
     basis = spline(scaled)
-    penalty = _curvature(spline, scaled)
+    penalty = curvature(spline, scaled)
     gram = basis.T @ basis
     # The scale of the search: traces of both matrices without their two or three outermost entries.
     inner = slice(2, n_basis - 3)
@@ -67,7 +67,7 @@ def smooth_to_df(x: ArrayLike, y: ArrayLike, df: float) -> FloatArray:
     return fitted
 
 
-def _curvature(spline: BSpline, breaks: FloatArray) -> FloatArray:
+def curvature(spline: BSpline, breaks: FloatArray) -> FloatArray:
     """Integrals of products of second derivatives, which are straight lines a + b u, 0 <= u <= 1, between breaks."""
     width = np.diff(breaks)
     # Read inside the intervals, where the lines can't be confused with their neighbours'.

@@ -229,7 +229,7 @@ def refit_weighted(fit: WeightedFit, design: LinearDesign, columns: NDArray[Any]
         values = np.asarray(columns[:, position], dtype=np.float64)
         there = np.isfinite(values) & (w[:, position] > 0) & np.isfinite(w[:, position])
         root = np.sqrt(w[there, position] / fit.scale[feature])
-        beta, variance, rank, result = linear_fit._own_fit(design.matrix[there] * root[:, None], values[there] * root)
+        beta, variance, rank, result = linear_fit.own_fit(design.matrix[there] * root[:, None], values[there] * root)
         coefficients[:, feature] = beta
         stdev[:, feature] = np.sqrt(np.diag(result.covariance))
         sigma2[feature] = variance

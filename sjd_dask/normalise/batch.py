@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sjd_dask.designs.formula import formula_columns
 from sjd_dask.errors import DataError, DesignError, SpecError
 from sjd_dask.kernels import batch as kernel
 from sjd_dask.kernels.batch_removal import adjust_batches
 from sjd_dask.normalise.batch_design import (
     cross_table,
-    formula_columns,
     levels_of,
     named,
     refuse_confounded,
@@ -131,7 +131,7 @@ class Combat(Method):
         return [self.batch, *self.outcome_columns()]
 
     def outcome_columns(self) -> list[str]:
-        return [] if self.covariates is None else formula_columns(self.covariates)
+        return formula_columns(self.covariates)
 
     def check(self, reference: Reference) -> None:
         """Columns, labels, sizes of batches, and confounding; nothing is read."""

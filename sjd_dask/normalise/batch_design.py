@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from formulaic import Formula
-from formulaic.errors import FormulaicError
 from numpy.typing import NDArray
 
-from sjd_dask.designs.formula import factor_columns
-from sjd_dask.errors import DataError, DesignError, SpecError
+from sjd_dask.designs.labels import label_text
+from sjd_dask.errors import DataError, DesignError
 from sjd_dask.kernels.linear import aliased_columns
 
 _SHOWN = 5
@@ -32,39 +30,14 @@ def sample_labels(samples: pd.DataFrame, column: str, method: str) -> NDArray[An
     DataError
         A sample has none: it is named.
     """
-    values = samples[column]
-    empty = values.isna().to_numpy(dtype=bool)
-    if pd.api.types.is_float_dtype(values):
-        # A column of whole numbers is read as floats where one of them is missing elsewhere.
-        whole = ~empty & (values.fillna(0.5) % 1 == 0).to_numpy(dtype=bool)
-        text = [str(int(v)) if w else str(v) for v, w in zip(values, whole, strict=True)]
-    else:
-        text = [str(v).strip() for v in values]
-    labels = np.empty(len(text), dtype=object)
-    labels[:] = text
-    empty = empty | (labels == "")
+    labels = np.array([label_text(value).strip() for value in samples[column]], dtype=object)
+    empty = labels == ""
     if empty.any():
         raise DataError(
             f"step `{method}` needs the column {column!r} of every sample, and {int(empty.sum())} have no label: "
             f"{named(samples.index[empty])}. Fill the sheet, or leave these samples out."
         )
     return labels
-
-
-def formula_columns(formula: str) -> list[str]:
-    """Sample columns that a formula reads.
-
-    Raises
-    ------
-    SpecError
-        The formula can't be read.
-    """
-    try:
-        factors = [factor for term in Formula(formula) for factor in term.factors]
-    except (FormulaicError, SyntaxError, ValueError, TypeError, AttributeError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise SpecError(f"the formula `{formula}` can't be read: {first}") from None
-    return list(dict.fromkeys(name for factor in factors for name in factor_columns(factor, formula)))
 
 
 def levels_of(labels: NDArray[Any]) -> tuple[list[str], NDArray[np.int64]]:

@@ -69,6 +69,15 @@ class Chain:
         return list(dict.fromkeys(name for method, _ in self.steps for name in method.apply_columns()))
 
     @property
+    def batch_column(self) -> str | None:
+        """The sample column of batches that a step works on."""
+        for method, _ in self.steps:
+            for name in ("batch", "plate"):
+                if isinstance(found := getattr(method, name, None), str):
+                    return found
+        return None
+
+    @property
     def bundle_problems(self) -> list[str]:
         """Why this chain can't be part of a model; empty if it can."""
         found = []

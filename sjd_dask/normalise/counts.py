@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from sjd_dask.designs.formula import formula_columns
 from sjd_dask.errors import DataError, SpecError
 from sjd_dask.kernels.counts_cpm import log_cpm
 from sjd_dask.kernels.counts_filter import expressed, minimum_sample_size, samples_above
@@ -19,7 +20,6 @@ from sjd_dask.normalise.counts_libraries import (
     LIBRARY_SIZE,
     active,
     counts_of,
-    formula_columns,
     libraries,
     number,
     reference_libraries,

@@ -7,12 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from formulaic import Formula
-from formulaic.errors import FormulaicError
 from numpy.typing import NDArray
 
-from sjd_dask.designs.formula import factor_columns
-from sjd_dask.errors import DataError, SpecError
+from sjd_dask.errors import DataError
 from sjd_dask.normalise.method import Arrays, Block, Partial, Reference
 
 Floats = NDArray[np.float64]
@@ -148,24 +145,6 @@ def libraries_pass(block: Block, method: str) -> Partial:
     rows = active(block)
     size, factor = libraries(block, rows, counts_of(block, rows, method), method)
     return Partial(rows={LIBRARY_SIZE: size, NORM_FACTOR: factor})
-
-
-def formula_columns(formula: str | None) -> list[str]:
-    """Sample columns that a formula reads.
-
-    Raises
-    ------
-    SpecError
-        It can't be read, or holds Python that is not allowed.
-    """
-    if not formula:
-        return []
-    try:
-        terms = list(Formula(formula))
-    except (FormulaicError, SyntaxError, ValueError, TypeError) as error:
-        raise SpecError(f"the formula `{formula}` can't be read: {error}") from None
-    factors = [factor for term in terms for factor in getattr(term, "factors", ())]
-    return list(dict.fromkeys(name for factor in factors for name in factor_columns(factor, formula)))
 
 
 def number(parameters: Mapping[str, NDArray[Any]], name: str) -> float:

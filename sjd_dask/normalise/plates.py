@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sjd_dask.designs.labels import label_text
 from sjd_dask.errors import DataError, SpecError
 from sjd_dask.normalise.method import (
     PENDING_BATCH,
@@ -30,15 +31,7 @@ _YES, _NO = {"true", "yes", "y", "1", "1.0"}, {"false", "no", "n", "0", "0.0", "
 
 def plate_labels(column: pd.Series) -> NDArray[Any]:
     """Plates as text, "" where missing; a number reads the same whether its column holds whole or real numbers."""
-
-    def text(value: Any) -> str:
-        if pd.isna(value):
-            return ""
-        if isinstance(value, (float, np.floating)) and float(value).is_integer():
-            return str(int(value))
-        return str(value).strip()
-
-    return np.array([text(value) for value in column], dtype=object)
+    return np.array([label_text(value).strip() for value in column], dtype=object)
 
 
 def is_marked(column: pd.Series) -> NDArray[np.bool_]:

@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sjd_dask.designs.formula import formula_columns
 from sjd_dask.errors import DataError, DesignError, SpecError
 from sjd_dask.kernels import linear
 from sjd_dask.kernels.batch_removal import subtract_terms
-from sjd_dask.normalise.batch_design import cross_table, formula_columns, levels_of, named, sample_labels
+from sjd_dask.normalise.batch_design import cross_table, levels_of, named, sample_labels
 from sjd_dask.normalise.formula import design_matrix
 from sjd_dask.normalise.method import (
     PENDING_BATCH,

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sjd_dask.designs.formula import formula_columns
 from sjd_dask.errors import DataError, SpecError
 from sjd_dask.kernels.counts_dispersion import gene_dispersions
 from sjd_dask.kernels.counts_vst import Trend, fit_trend, spread_over_means, transform
@@ -21,7 +22,6 @@ from sjd_dask.normalise.counts_libraries import (
     Floats,
     active,
     counts_of,
-    formula_columns,
     libraries,
     number,
     require_space,

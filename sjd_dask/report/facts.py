@@ -72,15 +72,20 @@ def what_was_run(meta: Mapping[str, Any]) -> Pairs:
     return pairs
 
 
+def of_cohort(meta: Mapping[str, Any]) -> Pairs:
+    """The cohort and its snapshot, where the meta names them."""
+    cohort = meta.get("cohort") or {}
+    if not cohort:
+        return []
+    text = str(cohort.get("name") or cohort.get("path") or "")
+    if cohort.get("snapshot") is not None:
+        text += f", snapshot {cohort['snapshot']}"
+    return [("Cohort", text)]
+
+
 def on_what(meta: Mapping[str, Any]) -> Pairs:
     """Cohort, assay, quantity and storage."""
-    pairs: Pairs = []
-    cohort = meta.get("cohort") or {}
-    if cohort:
-        text = str(cohort.get("name") or cohort.get("path") or "")
-        if cohort.get("snapshot") is not None:
-            text += f", snapshot {cohort['snapshot']}"
-        pairs.append(("Cohort", text))
+    pairs = of_cohort(meta)
     if meta.get("assay"):
         pairs.append(("Assay", str(meta["assay"])))
     if meta.get("quantity"):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sjd_dask import names
-from sjd_dask.report.facts import QUANTITIES, Pairs, stored_as
+from sjd_dask.report.facts import QUANTITIES, Pairs, of_cohort, stored_as
 from sjd_dask.report.format import count, number, shorten
 
 METHODS = {
@@ -120,13 +120,7 @@ def what_was_done(meta: Mapping[str, Any]) -> Pairs:
 
 def on_what(meta: Mapping[str, Any]) -> Pairs:
     """Cohort, samples, columns, storage."""
-    pairs: Pairs = []
-    cohort = meta.get("cohort") or {}
-    if cohort:
-        text = str(cohort.get("name") or cohort.get("path") or "")
-        if cohort.get("snapshot") is not None:
-            text += f", snapshot {cohort['snapshot']}"
-        pairs.append(("Cohort", text))
+    pairs = of_cohort(meta)
     samples = meta.get("samples") or {}
     if samples.get("filter"):
         pairs.append(("Samples chosen by", str(samples["filter"])))
