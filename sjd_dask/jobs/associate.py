@@ -19,6 +19,7 @@ from sjd_dask.errors import PlanRefused, SpecError
 from sjd_dask.jobs import associate_inputs as inputs
 from sjd_dask.jobs import associate_tasks as tasks
 from sjd_dask.jobs import associate_weights as weighing
+from sjd_dask.jobs.matrix import Matrix
 from sjd_dask.jobs.spec import AssociateSpec, JobSpec, resolve_path
 from sjd_dask.jobs.stripes import gather, stripes
 from sjd_dask.jobs.weight_tasks import ROW_BLOCK as WEIGHTED_ROWS
@@ -55,7 +56,7 @@ class AssociateJob:
     spec: AssociateSpec
     cohort: Cohort
     assay: Assay
-    matrix: tasks.Matrix
+    matrix: Matrix
     design: designs.Design
     basis: linear.LinearDesign | None
     contrast_matrix: NDArray[np.float64]
@@ -422,7 +423,7 @@ def prepare(spec: JobSpec, base: Path) -> AssociateJob:
             )
         contrast_names = [f"{factor}[T.{levels[1]}]" if len(levels) == 2 else factor]
     reader = assay.reader(design.sample_ids)
-    matrix = tasks.Matrix(reader, quantity)
+    matrix = Matrix(reader, quantity)
     weighting = weighing.asked_weights(spec, cohort, assay, quantity, design.sample_ids)
     if quantity != assay.quantity and reader.encoding.is_float:
         warnings.append(

@@ -6,72 +6,22 @@ Each function has the form ``f(work, partition) -> pyarrow.Table`` with one row 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sjd_dask import names
 from sjd_dask.associate import model as models
 from sjd_dask.associate.results import FeatureFits
-from sjd_dask.kernels import linear, methylation
+from sjd_dask.jobs.matrix import Matrix
+from sjd_dask.kernels import linear
 from sjd_dask.runtime.plan import Partition
-from sjd_dask.store.layout import Encoding
-from sjd_dask.store.region import RegionReader
 
 Floats = NDArray[np.float64]
 
 # Bytes of decoded values that a task holds at a time where a test needs whole columns.
 COLUMN_BYTES = 32 << 20
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """Where the values come from and what they are turned into."""
-
-    reader: RegionReader
-    quantity: str  # what is tested: the stored quantity, or m_value decoded from betas
-
-    def table(self, encoding: Encoding, single: bool = False) -> NDArray[np.floating[Any]] | None:
-        """Look-up table from codes to values; None where the raw numbers are the values."""
-        return _table(encoding, self.reader.quantity, self.quantity, single)
-
-    def values(self, raw: NDArray[Any], encoding: Encoding) -> Floats:
-        """Decoded values, NaN for missing."""
-        table = self.table(encoding)
-        if table is not None:
-            taken: Floats = np.take(table, raw)
-            return taken
-        values = encoding.decode(raw)
-        return self._converted(values)
-
-    def _converted(self, values: Floats) -> Floats:
-        if self.quantity == names.M_VALUE and self.reader.quantity == names.BETA:
-            return methylation.beta_to_m(values)
-        return values
-
-    def block(self, raw: NDArray[Any], encoding: Encoding, single: bool) -> tuple[NDArray[Any], Any, int | None]:
-        """A block as the kernel takes it: values or codes, look-up table, fill code."""
-        table = self.table(encoding, single)
-        if table is not None:
-            return raw, table, None
-        if encoding.scale_factor is not None or self.quantity != self.reader.quantity:
-            return self.values(raw, encoding), None, None
-        return raw, None, encoding.fill_value
-
-
-@lru_cache(maxsize=8)
-def _table(encoding: Encoding, stored: str, wanted: str, single: bool) -> NDArray[np.floating[Any]] | None:
-    if encoding.scale_factor is None or encoding.fill_value is None:
-        return None
-    if encoding.numpy_dtype not in (np.dtype("uint16"), np.dtype("uint8")):
-        return None
-    n_codes = 2 ** (8 * encoding.numpy_dtype.itemsize)
-    make = methylation.beta_to_m_table if (stored, wanted) == (names.BETA, names.M_VALUE) else methylation.beta_table
-    table = make(encoding.scale_factor, encoding.fill_value, n_codes)
-    return table.astype(np.float32) if single else table
 
 
 @dataclass(frozen=True)

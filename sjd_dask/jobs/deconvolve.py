@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from sjd_dask import names
 from sjd_dask.errors import DataError, SpecError
-from sjd_dask.jobs.associate_tasks import Matrix
 from sjd_dask.jobs.cells_spec import DeconvolveSpec
+from sjd_dask.jobs.matrix import Matrix
 from sjd_dask.jobs.normalise_reference import ClusterReference, Phases, Source, sample_ranges
 from sjd_dask.jobs.sample_results import MADE, check_columns, publish_with_columns
 from sjd_dask.jobs.sources import SampleSource, open_source, select

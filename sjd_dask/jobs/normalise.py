@@ -15,7 +15,7 @@ import pyarrow as pa
 from sjd_dask.designs.labels import label_text
 from sjd_dask.errors import Busy, DataError, SpecError
 from sjd_dask.jobs import normalise_tasks as tasks
-from sjd_dask.jobs.associate_tasks import Matrix
+from sjd_dask.jobs.matrix import Matrix
 from sjd_dask.jobs.normalise_facts import layer_facts, sample_counts
 from sjd_dask.jobs.normalise_files import file_hashes, file_name, portable, with_paths
 from sjd_dask.jobs.normalise_masks import CompanionAssays, masks_text

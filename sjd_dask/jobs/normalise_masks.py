@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sjd_dask import names
 from sjd_dask.errors import DataError, SpecError
-from sjd_dask.jobs.associate_tasks import Matrix
+from sjd_dask.jobs.matrix import Matrix
 from sjd_dask.kernels.array_quality import mask_cells
 
 if TYPE_CHECKING:

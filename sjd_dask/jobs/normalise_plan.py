@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sjd_dask.jobs.associate_tasks import Matrix
+from sjd_dask.jobs.matrix import Matrix
 from sjd_dask.jobs.normalise_masks import masks_text
 from sjd_dask.jobs.normalise_reference import COLUMN_STRIPE_BYTES, sample_ranges
 from sjd_dask.jobs.normalise_source import GROUP_BYTES, Source

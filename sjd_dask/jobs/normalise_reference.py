@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from sjd_dask.errors import PlanRefused
 from sjd_dask.jobs.arrays_table import from_table, partial_table, table_partial, to_table
-from sjd_dask.jobs.associate_tasks import Matrix
+from sjd_dask.jobs.matrix import Matrix
 from sjd_dask.jobs.normalise_source import GroupWriter, Source, in_order, row_layout
 from sjd_dask.normalise.method import Arrays, Block, Method, Partial, Stripe
 from sjd_dask.normalise.reference import total

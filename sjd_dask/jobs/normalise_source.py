@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sjd_dask.jobs.associate_tasks import Matrix
+from sjd_dask.jobs.matrix import Matrix
 from sjd_dask.jobs.normalise_masks import N_MASKED, Masks
 from sjd_dask.normalise.method import Arrays, Block, Method
 from sjd_dask.normalise.reference import refuse_pending

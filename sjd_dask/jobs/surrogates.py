@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from sjd_dask import names
 from sjd_dask.designs import design as designs
 from sjd_dask.errors import SpecError
-from sjd_dask.jobs.associate_tasks import Matrix
 from sjd_dask.jobs.cells_spec import SurrogatesSpec
+from sjd_dask.jobs.matrix import Matrix
 from sjd_dask.jobs.normalise_reference import COLUMN_STRIPE_BYTES, ClusterReference, Phases, Source
 from sjd_dask.jobs.sample_results import MADE, check_columns, publish_with_columns
 from sjd_dask.jobs.sources import SampleSource, open_source, select

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sjd_dask import names
 from sjd_dask.associate import model as models
 from sjd_dask.jobs import associate_tasks as tasks
+from sjd_dask.jobs.matrix import Matrix
 from sjd_dask.kernels import array_weights, linear, weighted
 from sjd_dask.kernels import voom as vooms
 from sjd_dask.runtime.plan import Partition
@@ -52,7 +53,7 @@ class WeightedWork:
         Features of whole columns that are read at a time by the one task that goes through all of them.
     """
 
-    matrix: tasks.Matrix
+    matrix: Matrix
     model: models.LinearModel
     library: Floats | None = None
     samples: Floats | None = None

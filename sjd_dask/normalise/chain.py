@@ -111,15 +111,15 @@ class Chain:
         if not np.array_equal(feature_ids, self.feature_ids):
             return self
         same = np.array_equal(feature_ids, self.out_feature_ids)
-        made = dataclasses.replace(
-            self, feature_ids=feature_ids, out_feature_ids=feature_ids if same else self.out_feature_ids
-        )
-        made.__dict__["_hash"] = self._hash
-        return made
+        return self._same(feature_ids=feature_ids, out_feature_ids=feature_ids if same else self.out_feature_ids)
 
     def with_extra(self, extra: Arrays) -> Chain:
         """The same chain with other arrays beside the steps; its hash stays."""
-        made = dataclasses.replace(self, extra=extra)
+        return self._same(extra=extra)
+
+    def _same(self, **changes: Any) -> Chain:
+        """A copy that differs only in what the hash doesn't tell: the hash is not computed again."""
+        made = dataclasses.replace(self, **changes)
         made.__dict__["_hash"] = self._hash
         return made
 
