@@ -1,0 +1,1 @@
+"""Groups of samples by consensus clustering: found, defended, and none where there are none."""
