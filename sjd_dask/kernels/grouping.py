@@ -268,37 +268,65 @@ def co_assignment(labels: Labels, start: int, stop: int) -> tuple[NDArray[np.uin
 
 
 @numba.njit(cache=True, nogil=True)
-def distance_sums(distances: NDArray[np.float64], labels: NDArray[np.int64], k: int) -> Floats:
-    """Sums of the distances of each sample to the members of each of k groups: (n, k); labels below 0 are left out."""
-    n = distances.shape[0]
-    out = np.zeros((n, k))
-    for i in range(n):
-        for j in range(n):
-            if labels[j] >= 0:
-                out[i, labels[j]] += distances[i, j]
+def rand_indices(labels: Labels, reference: NDArray[np.int64]) -> Floats:
+    """Adjusted Rand index (Hubert and Arabie 1985) of each labelling with a reference, over the samples it has.
+
+    Parameters
+    ----------
+    labels : ndarray of int8 (R, n)
+        Groups; negative: not drawn.
+    reference : ndarray of int64 (n,)
+        Groups from 0.
+
+    Returns
+    -------
+    ndarray (R,)
+        1 where both have one group only, or each sample its own.
+    """
+    rounds, n = labels.shape
+    width = reference.max() + 1
+    out = np.empty(rounds)
+    for r in range(rounds):
+        table = np.zeros((128, width))
+        rows = np.zeros(128)
+        columns = np.zeros(width)
+        drawn = 0
+        for i in range(n):
+            if labels[r, i] >= 0:
+                table[labels[r, i], reference[i]] += 1.0
+                rows[labels[r, i]] += 1.0
+                columns[reference[i]] += 1.0
+                drawn += 1
+        both = (table * (table - 1.0)).sum() / 2.0
+        first = (rows * (rows - 1.0)).sum() / 2.0
+        second = (columns * (columns - 1.0)).sum() / 2.0
+        pairs = drawn * (drawn - 1.0) / 2.0
+        expected = first * second / pairs if pairs > 0.0 else 0.0
+        most = (first + second) / 2.0
+        out[r] = (both - expected) / (most - expected) if most != expected else 1.0
     return out
 
 
-def silhouettes(distances: NDArray[np.float64], labels: NDArray[np.int64]) -> Floats:
+def silhouettes(sums: Floats, labels: NDArray[np.int64]) -> Floats:
     """Silhouette widths (Rousseeuw 1987), (n,); 0 for a sample alone in its group, NaN where there is one group only.
 
     Parameters
     ----------
-    distances : ndarray (n, n)
+    sums : ndarray (n, k)
+        Sums of the distances of each sample to the members of each group.
     labels : ndarray of int64 (n,)
         Groups from 0.
     """
-    n = len(labels)
-    k = int(labels.max()) + 1
+    n, k = sums.shape
     counts = np.bincount(labels, minlength=k)
     if np.count_nonzero(counts) < 2:
         return np.full(n, np.nan)
-    sums = distance_sums(distances, labels, k)
+    every = np.arange(n)
     own_count = counts[labels]
-    own = sums[np.arange(n), labels] / np.maximum(own_count - 1, 1)
+    own = sums[every, labels] / np.maximum(own_count - 1, 1)
     means = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
-    means[np.arange(n), labels] = np.inf
+    means[every, labels] = np.inf
     other = means.min(axis=1)
     larger = np.maximum(own, other)
     widths = np.where(larger > 0, (other - own) / np.where(larger > 0, larger, 1.0), 0.0)
-    return np.where(own_count > 1, widths, 0.0)
+    return np.asarray(np.where(own_count > 1, widths, 0.0))

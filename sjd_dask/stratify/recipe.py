@@ -120,7 +120,7 @@ def check_values(values: NDArray[np.float64], sample_ids: Sequence[str], recipe:
         rows, columns = bad.any(axis=1), bad.any(axis=0)
         raise DataError(
             f"{int(bad.sum())} missing or infinite values, in {int(rows.sum())} of {n} samples "
-            f"({_some([sample_ids[i] for i in np.flatnonzero(rows)])}) and {int(columns.sum())} of {p} features: a "
+            f"({_some(_at(sample_ids, rows))}) and {int(columns.sum())} of {p} features: a "
             "distance over different features for each pair isn't one distance. Leave out these features or samples, "
             "or impute them in a normalisation step, where it is recorded."
         )
@@ -137,10 +137,14 @@ def check_values(values: NDArray[np.float64], sample_ids: Sequence[str], recipe:
         if flat.any():
             raise DataError(
                 f"{int(flat.sum())} of {n} samples have the same value in all {p} features "
-                f"({_some([sample_ids[i] for i in np.flatnonzero(flat)])}): they have no {recipe.distance} correlation "
+                f"({_some(_at(sample_ids, flat))}): they have no {recipe.distance} correlation "
                 "with any other. Leave them out, choose other features, or use distance: euclidean."
             )
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _at(sample_ids: Sequence[str], mask: NDArray[np.bool_]) -> list[str]:
+    return [sample_ids[int(i)] for i in np.flatnonzero(mask)]
