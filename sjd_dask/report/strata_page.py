@@ -206,7 +206,7 @@ def _group_pictures(table: pd.DataFrame, tables: Mapping[str, pd.DataFrame], met
     n = len(table)
     heat = tables.get("heat")
     if heat is not None and len(heat) > 1:
-        matrix = np.vstack([np.asarray(row, dtype=np.float32) for row in heat["consensus"]])
+        matrix = heat[[name for name in heat.columns if name.startswith("with_")]].to_numpy(dtype=np.float32)
         part = f" {len(heat):,} of {n:,} samples are drawn, evenly spaced." if len(heat) < n else ""
         of = int(meta.get("heat_k") or len(colors))
         pictures.append(

@@ -58,7 +58,8 @@ def tables(n: int = 300, k: int = 4) -> dict[str, pd.DataFrame]:
     order = np.lexsort((-own, group))[:: max(1, n // 300)][:400]
     block = 0.1 + 0.8 * (group[order][:, None] == group[order]) + rng.uniform(0, 0.1, (len(order), len(order)))
     heat = pd.DataFrame({"sample_id": table["sample_id"].to_numpy()[order], "stratum": strata[order]})
-    heat["consensus"] = list(np.minimum((block + block.T) / 2, 1).astype(np.float32))
+    block = np.minimum((block + block.T) / 2, 1).astype(np.float32)
+    heat = heat.join(pd.DataFrame(block, columns=[f"with_{i + 1}" for i in range(len(order))]))
     ks, algorithms = np.arange(2, 7), ["hierarchical", "kmeans", "combined"]
     choice = pd.DataFrame({"algorithm": np.repeat(algorithms, 5), "k": np.tile(ks, 3)})
     far = np.abs(choice["k"] - k) + rng.uniform(0, 0.3, 15)
