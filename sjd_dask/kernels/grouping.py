@@ -86,7 +86,7 @@ def kmeans_gram(gram: Floats, starts: NDArray[np.int64]) -> tuple[Labels, float]
     Returns
     -------
     labels : ndarray of int8 (m,)
-        Groups from 0. Fewer than k of them where there are fewer than k different samples.
+        Groups from 0. There can be fewer than k of them where there are fewer than k different samples.
     inertia : float
         Sum of squared distances to the own centre.
 

@@ -46,21 +46,21 @@ def null_inertia(
     with the sample covariance would not be: their own covariance spreads more than that of the data.)
     """
     scores, order = _scores(values, sample_ids, recipe)
-    keys = id_keys([sample_ids[i] for i in order])
+    starts = _starts(sample_ids, order, recipe)
     spread = np.sqrt(np.einsum("ij,ij->j", scores, scores))
     out = np.empty((stop - start, len(recipe.k)))
     for at, draw in enumerate(range(start, stop)):
         bits = np.random.Philox(key=[recipe.seed & 0xFFFF_FFFF_FFFF_FFFF, (NULL << 32) + draw])
         normal = np.random.Generator(bits).standard_normal(scores.shape)
         turned, _ = np.linalg.qr(normal - normal.mean(axis=0))
-        out[at] = _log_inertia(turned * spread, keys, recipe)
+        out[at] = _log_inertia(turned * spread, starts)
     return out
 
 
 def data_inertia(values: NDArray[np.float64], sample_ids: Sequence[str], recipe: Recipe) -> Floats:
     """The same of the data themselves, (n_k,)."""
     scores, order = _scores(values, sample_ids, recipe)
-    return _log_inertia(scores, id_keys([sample_ids[i] for i in order]), recipe)
+    return _log_inertia(scores, _starts(sample_ids, order, recipe))
 
 
 def _scores(values: Floats, sample_ids: Sequence[str], recipe: Recipe) -> tuple[Floats, NDArray[np.int64]]:
@@ -69,10 +69,15 @@ def _scores(values: Floats, sample_ids: Sequence[str], recipe: Recipe) -> tuple[
     return np.ascontiguousarray(scores[:, ~np.isnan(scores).any(axis=0)]), order
 
 
-def _log_inertia(scores: Floats, keys: NDArray[np.uint64], recipe: Recipe) -> Floats:
-    out = np.empty(len(recipe.k))
+def _starts(sample_ids: Sequence[str], order: NDArray[np.int64], recipe: Recipe) -> list[NDArray[np.int64]]:
+    """First centres for every k, (starts, k), the same for the data and all draws."""
+    keys = id_keys([sample_ids[i] for i in order])
+    return [
+        np.stack([ranking(keys, recipe.seed, NULL, STARTS, k, s)[:k] for s in range(NULL_STARTS)]) for k in recipe.k
+    ]
+
+
+def _log_inertia(scores: Floats, starts: list[NDArray[np.int64]]) -> Floats:
     least = np.finfo(np.float64).tiny
-    for i, k in enumerate(recipe.k):
-        starts = np.stack([ranking(keys, recipe.seed, NULL, STARTS, k, s)[:k] for s in range(NULL_STARTS)])
-        out[i] = np.log(max(kmeans_values(np.ascontiguousarray(scores), starts)[1], least))
-    return out
+    table = np.ascontiguousarray(scores)
+    return np.log([max(kmeans_values(table, first)[1], least) for first in starts])
