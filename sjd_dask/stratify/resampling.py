@@ -140,7 +140,9 @@ def _pam(distances: Floats, sizes: tuple[int, ...]) -> list[Labels]:
     """Partitioning around medoids (Kaufman and Rousseeuw 1990): BUILD, then swaps as FastPAM1 finds them."""
     import kmedoids
 
-    found = [kmedoids.fastpam1(distances, k, init="build") for k in sizes]
+    # BUILD is greedy, so its medoids for k are the first k of those for the largest.
+    medoids = kmedoids.pam_build(distances, max(sizes)).medoids
+    found = [kmedoids.fastpam1(distances, medoids[:k].copy()) for k in sizes]
     return [np.asarray(one.labels).astype(np.int8) for one in found]
 
 
