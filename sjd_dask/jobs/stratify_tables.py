@@ -106,12 +106,16 @@ def agreement_table(frame: pd.DataFrame, columns: list[str], strata: NDArray[Any
 
 
 def heat_table(
-    matrix: NDArray[np.float32], sample_ids: NDArray[Any], strata: NDArray[Any], consensus: NDArray[np.float64]
+    matrix: NDArray[np.float32],
+    sample_ids: NDArray[Any],
+    strata: NDArray[Any],
+    consensus: NDArray[np.float64],
+    groups: NDArray[np.int64],
 ) -> pa.Table:
-    """Consensus of at most `HEAT_SAMPLES` samples, groups together and the surest of each first."""
+    """Consensus of at most `HEAT_SAMPLES` samples: strata together, in each the groups of the map, the surest first."""
     # C10 after C2.
     rank = {name: i for i, name in enumerate(sorted(set(strata), key=lambda one: (len(one), one)))}
-    order = np.lexsort((sample_ids.astype(str), -consensus, np.array([rank[one] for one in strata])))
+    order = np.lexsort((sample_ids.astype(str), -consensus, groups, np.array([rank[one] for one in strata])))
     if len(order) > HEAT_SAMPLES:
         order = order[np.arange(HEAT_SAMPLES) * len(order) // HEAT_SAMPLES]
     part = np.ascontiguousarray(matrix[np.ix_(order, order)], dtype=np.float32)
@@ -177,7 +181,7 @@ def grouping_tables(
             f"{never:,} pairs of samples were never drawn together, and count as apart: take more `resamples`"
         )
     if choice.k == 1:
-        job.warnings.append(f"no groups: all samples are {stratum[0]}. {choice.reason}")
+        job.warnings.append(f"all samples are in one group, {stratum[0]}: {choice.reason}")
     features = pd.DataFrame({names.FEATURE_ID: chosen.ids, "score": chosen.scores})
     tables = {
         "table": _arrow(table),
@@ -186,7 +190,7 @@ def grouping_tables(
         "labels": _arrow(label_table(choice, ids, stratum)),
         "features": _arrow(features),
         "principal": principal,
-        "heat": heat_table(matrix, ids, stratum, own),
+        "heat": heat_table(matrix, ids, stratum, own, choice.groups[COMBINED, heat_k]),
         "cross": _arrow(agreement_table(job.source.sheet.loc[list(sample_ids)], spec.compare, stratum)),
     }
     facts = {
