@@ -227,7 +227,7 @@ def _group_pictures(table: pd.DataFrame, tables: Mapping[str, pd.DataFrame], met
                 "half",
                 picture_uri(figures.embedding(shown, colors, list(meta.get("explained") or []))),
                 f"First two principal components of {n:,} samples, by group.",
-                f"First two principal components of the chosen features. They did not make the groups.{part}",
+                f"First two principal components of the chosen features; filled dots are core samples.{part}",
             )
         )
     values = table["silhouette"].to_numpy(dtype=float)
