@@ -70,6 +70,7 @@ F_CONTRAST: Final = "F"
 
 # Kinds of results.
 ASSOCIATIONS: Final = "associations"
+STRATA: Final = "strata"
 RESULT_KINDS: Final = (
     "associations",
     "layers",

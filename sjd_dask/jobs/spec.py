@@ -133,6 +133,7 @@ JOBS: dict[str, str] = {
     "associate": "sjd_dask.jobs.spec:AssociateSpec",
     "deconvolve": "sjd_dask.jobs.cells_spec:DeconvolveSpec",
     "surrogates": "sjd_dask.jobs.cells_spec:SurrogatesSpec",
+    "stratify": "sjd_dask.jobs.stratify_spec:StratifySpec",
 }
 
 

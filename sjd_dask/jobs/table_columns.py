@@ -173,4 +173,21 @@ TABLES: dict[str, ResultTable] = {
         _SAMPLE,
         patterns={"^SV[0-9]+$": ("double", "Surrogate variable.")},
     ),
+    names.STRATA: ResultTable(
+        "One row per sample, in the order of ids; membership columns stand before `ambiguous`. Companion tables: "
+        "choice (criteria of each k), cdf (distribution of the consensus), labels (groups at each k), features, "
+        "principal, heat (consensus of at most 400 samples), cross (agreement with sample columns).",
+        {
+            **_SAMPLE,
+            "stratum": (
+                "string",
+                "Group: C1, C2, ... by size, or as in the previous version. C1 alone: no groups.",
+            ),
+            "core": ("bool", "Algorithms and resamples agree on the sample's group."),
+            "consensus": ("double", "Mean consensus with the other samples of the group, 0 to 1."),
+            "silhouette": ("double", "Silhouette of the sample among the groups, -1 to 1; missing with one group."),
+            "ambiguous": ("bool", "The sample lies between groups: read its memberships."),
+        },
+        patterns={"^membership_.+$": ("double", "Share of the group in the sample; they sum to 1.")},
+    ),
 }

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sjd_dask.store.cohort import Cohort
     from sjd_dask.store.result import Result
 
-LAYERS, QUALITY = "layers", "qc"
+LAYERS, QUALITY, STRATA = "layers", "qc", names.STRATA
 # Rows of the table that compares this run with others.
 MOST_COMPANIONS = 12
 
@@ -44,9 +44,11 @@ def write_report(cohort: Cohort, ref: str, path: str | os.PathLike[str]) -> Path
         return write_text(_association(cohort, result), path)
     if result.kind in (LAYERS, QUALITY):
         return write_text(_layer(cohort, result), path)
+    if result.kind == STRATA:
+        return write_text(_strata(result), path)
     raise SpecError(
-        f"no page is known for results of kind {result.kind!r} ({ref}); pages exist for {names.ASSOCIATIONS}, {LAYERS} "
-        f"and {QUALITY}. Use `sjd export` for its table."
+        f"no page is known for results of kind {result.kind!r} ({ref}); pages exist for {names.ASSOCIATIONS}, "
+        f"{LAYERS}, {QUALITY} and {STRATA}. Use `sjd export` for its table."
     )
 
 
@@ -74,6 +76,13 @@ def _layer(cohort: Cohort, result: Result) -> str:
         meta["qc"] = quality.ref
         tables = {name: quality.to_pandas(name) for name in quality.tables}
     return render_layer(meta, tables)
+
+
+def _strata(result: Result) -> str:
+    from sjd_dask.report.strata_page import render_strata
+
+    meta: dict[str, Any] = {**(result.meta or {}), "reference": result.ref}
+    return render_strata(meta, {name: result.to_pandas(name) for name in result.tables})
 
 
 def quality_of(cohort: Cohort, layer: Result) -> Result | None:

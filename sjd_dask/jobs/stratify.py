@@ -1,0 +1,364 @@
+"""Groups of samples: features chosen, resamples grouped on the cluster, consensus and its judgement in the driver."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sjd_dask import names
+from sjd_dask.errors import DataError, PlanRefused, SpecError
+from sjd_dask.jobs.arrays_table import from_table, to_table
+from sjd_dask.jobs.driver import publish_tables
+from sjd_dask.jobs.matrix import Matrix
+from sjd_dask.jobs.normalise_reference import COLUMN_STRIPE_BYTES, ClusterReference, Phases, Source, sample_ranges
+from sjd_dask.jobs.sources import SampleSource, open_source, select
+from sjd_dask.jobs.spec import JobSpec, resolve_path
+from sjd_dask.jobs.stratify_features import Chosen, Wanted, choose_features, take_features, wanted_features
+from sjd_dask.jobs.stratify_spec import StratifySpec
+from sjd_dask.jobs.stratify_tables import Previous, grouping_tables, previous_labels
+from sjd_dask.runtime.fingerprint import fingerprint
+from sjd_dask.runtime.plan import PROCESS_BYTES, Partition, Plan, size
+from sjd_dask.store.cohort import open_cohort
+from sjd_dask.stratify.null import NULL_DRAWS, null_inertia
+from sjd_dask.stratify.recipe import Recipe
+from sjd_dask.stratify.resampling import resample_labels
+
+if TYPE_CHECKING:
+    from sjd_dask.jobs.driver import Runner
+    from sjd_dask.runtime.runs import RunSession
+    from sjd_dask.store.cohort import Cohort
+
+# Raised when numbers change.
+METHOD_VERSIONS = {"hierarchical": 1, "kmeans": 1, "pam": 1, "mixture": 1, "consensus": 1, "choice": 1}
+# Above it the consensus of all pairs doesn't fit a common machine.
+MOST_SAMPLES = 20_000
+FEWEST_SAMPLES = 8
+# Distances (n x n x features) of a task, about: some tenths of a second.
+TASK_WORK = 4e9
+MOST_TASKS = 128
+NULL_TASKS = 8
+
+
+@dataclass
+class StratifyJob:
+    """A prepared job: everything is opened and checked, nothing computed."""
+
+    spec: StratifySpec
+    cohort: Cohort
+    source: Source
+    named: SampleSource
+    wanted: Wanted
+    recipe: Recipe
+    previous: Previous | None
+    sample_facts: dict[str, Any]
+    fingerprint: str
+    snapshot: int
+    warnings: list[str] = field(default_factory=list)
+    kind: str = names.STRATA
+
+    def up_to_date(self) -> list[str] | None:
+        """None: the run's fingerprint says whether there is something to do."""
+        return None
+
+    # -- plan ------------------------------------------------------------------------------------------------------
+
+    def plan(self, n_workers: int, memory_per_worker: int, *, calibrate: bool = False) -> Plan:
+        """A pass that scores features, one that takes the chosen ones, then the resamples.
+
+        Raises
+        ------
+        PlanRefused
+            More samples than a consensus of all pairs is made for.
+        """
+        reader, source = self.source.reader, self.source
+        n, p = reader.n_samples, reader.n_features
+        if n > MOST_SAMPLES:
+            raise PlanRefused(
+                f"stratify: {n:,} samples have a consensus matrix of {size(4 * n * n)}, and this version makes it of "
+                f"all pairs of at most {MOST_SAMPLES:,} samples; a consensus over landmarks, whose cost is linear in "
+                "the samples, comes later. Nothing was started. Choose fewer samples with `samples`."
+            )
+        chosen = self._n_chosen
+        width = min(p, max(1, COLUMN_STRIPE_BYTES // (8 * n)))
+        stripes = [Partition(i, start, min(p, start + width)) for i, start in enumerate(range(0, p, width))]
+        takes = [
+            Partition(i, 0, p, {"samples": list(one)})
+            for i, one in enumerate(sample_ranges(n, p, reader.chunk_samples))
+        ]
+        rounds = self._rounds(n, chosen)
+        values, labels = n * chosen * 8, self._labels_bytes(n)
+        scoring = 3 * n * width * 8
+        taking = source.read_rows * p * reader.dtype.itemsize + 3 * source.block_rows * p * 8
+        # A round holds its draw, the distances of its samples (all pairs, and a copy that the linkage works on), and
+        # the labels it leaves.
+        grouping = 3 * values + 4 * 8 * n * n + labels // max(1, len(rounds))
+        driver = (256 << 20) + 4 * values + 2 * labels + 28 * n * n
+        return Plan(
+            job="stratify",
+            output=f"{self.kind}/{self.spec.output}",
+            partitions=[
+                *stripes,
+                *takes,
+                *(Partition(i, 0, chosen, {"rounds": list(one)}) for i, one in enumerate(rounds)),
+                *(Partition(i, 0, chosen, {"draws": i}) for i in range(NULL_TASKS)),
+            ],
+            bytes_in=2 * reader.n_bytes,
+            bytes_out=values + labels,
+            peak_bytes_per_task=PROCESS_BYTES + max(scoring, taking, grouping),
+            driver_bytes=driver,
+            notes=[
+                f"features: {self.wanted.text}",
+                f"{self.recipe.resamples:,} resamples x {len(self.recipe.algorithms)} algorithms x "
+                f"{len(self.recipe.k)} numbers of groups, in {len(rounds)} tasks; {NULL_DRAWS} draws without groups",
+                f"the driver holds {n:,} samples x {chosen:,} features ({size(values)}), the labels of all resamples "
+                f"({size(labels)}) and consensus matrices of {size(4 * n * n)} each",
+            ],
+            n_workers=n_workers,
+            memory_per_worker=memory_per_worker,
+        )
+
+    @property
+    def _n_chosen(self) -> int:
+        if self.wanted.ids is not None:
+            return len(self.wanted.ids)
+        return self.spec.features.top or 0
+
+    def _labels_bytes(self, n: int) -> int:
+        return self.recipe.resamples * len(self.recipe.algorithms) * len(self.recipe.k) * n
+
+    def _rounds(self, n: int, n_chosen: int) -> list[tuple[int, int]]:
+        """Blocks of resamples: a function of the data alone, so that a resumed run meets the same parts."""
+        total = self.recipe.resamples
+        work = max(1.0, float(n) * n * (n_chosen + 50 * len(self.recipe.k)) * len(self.recipe.algorithms))
+        width = int(np.clip(TASK_WORK / work, -(-total // MOST_TASKS), -(-total // 8)))
+        return _blocks(total, max(1, width))
+
+    # -- execute ---------------------------------------------------------------------------------------------------
+
+    def execute(self, plan: Plan, runner: Runner) -> tuple[dict[str, pa.Table], dict[str, Any]]:
+        """Choose features, group the resamples, judge."""
+        self.named.assay.check_chunks()
+        phases = Phases(runner, self.cohort.files, self.cohort.layout, self.spec.output, self.fingerprint)
+        reference = ClusterReference(self.source, phases)
+        chosen = choose_features(self.spec.features, self.wanted, reference)
+        values = reference.by_samples(take_features, chosen.index).rows["values"]
+        work = GroupingWork(values, self.source.reader.sample_ids, self.recipe)
+        token = hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=16).hexdigest()
+        labels = self._resampled(phases, work, token)
+        null = self._null(phases, work, token)
+        phases.clean()
+        tables, facts = grouping_tables(self, values, labels, null, chosen)
+        return tables, self._facts(chosen, facts)
+
+    def _null(self, phases: Phases, work: GroupingWork, token: str) -> NDArray[np.float64]:
+        """Inertia of all draws without groups, (draws, k)."""
+        partitions = [
+            Partition(i, 0, work.values.shape[1], {"phase": "null", "draws": list(one), "values": token})
+            for i, one in enumerate(_blocks(NULL_DRAWS, -(-NULL_DRAWS // NULL_TASKS)))
+        ]
+        return np.concatenate([from_table(part)["null"]["inertia"] for part in phases.run(null_task, work, partitions)])
+
+    def _resampled(self, phases: Phases, work: GroupingWork, token: str) -> NDArray[np.int8]:
+        """Labels of all resamples, (resamples, algorithms, k, samples)."""
+        values = work.values
+        partitions = [
+            Partition(i, 0, values.shape[1], {"phase": "resamples", "rounds": list(one), "values": token})
+            for i, one in enumerate(self._rounds(*values.shape))
+        ]
+        shape = (len(self.recipe.algorithms), len(self.recipe.k), values.shape[0])
+        labels = np.empty((self.recipe.resamples, *shape), dtype=np.int8)
+        for partition, part in zip(partitions, phases.run(resample_task, work, partitions), strict=True):
+            start, stop = partition.extras["rounds"]
+            labels[start:stop] = from_table(part)["labels"]["labels"]
+        return labels
+
+    def publish(self, session: RunSession, tables: dict[str, pa.Table], meta: dict[str, Any]) -> list[str]:
+        """One result with its companion tables."""
+        return publish_tables(self, session, tables, meta)
+
+    def _facts(self, chosen: Chosen, facts: dict[str, Any]) -> dict[str, Any]:
+        available = len(self.source.feature_ids)
+        return {
+            "job": "stratify",
+            "title": self.spec.output,
+            "spec": {**_portable(self.spec).model_dump(mode="json", exclude_none=True), "cohort": "."},
+            "assay": self.named.name,
+            "source_assay": self.named.assay.name,
+            "quantity": self.source.scale,
+            "cohort": {"name": self.cohort.name, "snapshot": self.snapshot},
+            "samples": {**self.sample_facts, "used": len(self.source.reader.sample_ids)},
+            "features": {
+                "available": available,
+                "used": len(chosen.ids),
+                "choice": self.wanted.text,
+                "dropped": chosen.dropped,
+            },
+            "recipe": {
+                "algorithms": list(self.recipe.algorithms),
+                "distance": self.recipe.distance,
+                "linkage": self.recipe.linkage,
+                "k": list(self.spec.k),
+                "resamples": self.recipe.resamples,
+                "sample_fraction": self.recipe.sample_fraction,
+                "feature_fraction": self.recipe.feature_fraction,
+                "seed": self.recipe.seed,
+            },
+            **({"previous": self.previous.ref} if self.previous else {}),
+            **facts,
+            "method_versions": {
+                name: METHOD_VERSIONS[name] for name in (*self.recipe.algorithms, "consensus", "choice")
+            },
+            "warnings": list(self.warnings),
+        }
+
+
+@dataclass(frozen=True)
+class GroupingWork:
+    """What the tasks of resamples and of draws without groups share.
+
+    Attributes
+    ----------
+    values : ndarray of float64 (n, p)
+    sample_ids : tuple of str
+    recipe : Recipe
+    """
+
+    values: NDArray[np.float64]
+    sample_ids: tuple[str, ...]
+    recipe: Recipe
+
+
+def _blocks(total: int, width: int) -> list[tuple[int, int]]:
+    return [(start, min(total, start + width)) for start in range(0, total, width)]
+
+
+def null_task(work: GroupingWork, partition: Partition) -> pa.Table:
+    """What k-means finds in some draws without groups."""
+    inertia = null_inertia(work.values, work.sample_ids, work.recipe, *partition.extras["draws"])
+    return to_table({"null": {"inertia": inertia}})
+
+
+def resample_task(work: GroupingWork, partition: Partition) -> pa.Table:
+    """Labels of some rounds."""
+    start, stop = partition.extras["rounds"]
+    labels = resample_labels(work.values, work.sample_ids, work.recipe, start, stop)
+    return to_table({"labels": {"labels": labels}})
+
+
+def _portable(spec: StratifySpec) -> StratifySpec:
+    """The spec with the bare name of its list."""
+    if spec.features.list is None:
+        return spec
+    features = spec.features.model_copy(update={"list": Path(spec.features.list).name})
+    return spec.model_copy(update={"features": features})
+
+
+def _quantity(spec: StratifySpec, named: SampleSource) -> tuple[str, str]:
+    """The quantity to read, and what its values are."""
+    if named.scale == names.COUNTS:
+        raise SpecError(
+            f"assay {named.name!r} holds counts, whose distances are those of library sizes: normalise it first "
+            "(`job: normalise`), and give `layer: layers/NAME`"
+        )
+    if spec.quantity is None or spec.quantity == named.quantity:
+        return named.quantity, named.scale
+    if named.quantity == names.BETA and spec.quantity == names.M_VALUE:
+        return names.M_VALUE, names.M_VALUE
+    possible = f"{names.BETA} or {names.M_VALUE}" if named.quantity == names.BETA else named.quantity
+    raise SpecError(
+        f"assay {named.name!r} holds {named.quantity}; `quantity: {spec.quantity}` can't be made of it, only {possible}"
+    )
+
+
+def _columns(spec: StratifySpec, frame: pd.DataFrame) -> list[str]:
+    """Sample columns that the spec names."""
+    wanted = [*spec.compare, *([spec.person] if spec.person else [])]
+    for name in wanted:
+        if name not in frame.columns:
+            raise SpecError(
+                f"{name!r} is not a sample column; there are: {', '.join(map(str, frame.columns)) or 'none'}"
+            )
+    return wanted
+
+
+def prepare(spec: JobSpec, base: Path) -> StratifyJob:
+    """Open the cohort, select samples, look for what makes the groups; nothing is computed.
+
+    Raises
+    ------
+    SpecError, DataError
+        Naming what the spec asks for and the cohort doesn't have.
+    """
+    assert isinstance(spec, StratifySpec)
+    cohort = open_cohort(resolve_path(spec.cohort, base))
+    named = open_source(cohort, spec.assay, spec.layer)
+    quantity, scale = _quantity(spec, named)
+    frame, facts = select(named, cohort, spec.samples)
+    columns = _columns(spec, frame)
+    # In the order of ids: neither storage nor the order of arrival has a say.
+    frame = frame.loc[sorted(map(str, frame.index))]
+    if len(frame) < FEWEST_SAMPLES or spec.resamples.sample_fraction * len(frame) < spec.k[1] + 1:
+        raise DataError(
+            f"{len(frame)} samples are too few: groups need at least {FEWEST_SAMPLES}, and each resample "
+            f"(`sample_fraction: {spec.resamples.sample_fraction:g}`) more samples than the largest k ({spec.k[1]})"
+        )
+    if spec.features.list is not None:
+        # Where a run is taken up again, the folder of its spec is not known any more.
+        features = spec.features.model_copy(update={"list": resolve_path(spec.features.list, base)})
+        spec = spec.model_copy(update={"features": features})
+    assay = named.assay
+    wanted = wanted_features(spec.features, cohort, spec.features.list, assay.feature_ids())
+    previous = previous_labels(spec, cohort, frame)
+    if previous is not None:
+        spec = spec.model_copy(update={"previous": previous.ref})
+    reader = assay.reader(list(frame.index))
+    recipe = Recipe(
+        algorithms=tuple(name for name in ("hierarchical", "kmeans", "pam", "mixture") if name in spec.algorithms),
+        distance=spec.distance,
+        linkage=spec.linkage,
+        k=spec.tried,
+        resamples=spec.resamples.n,
+        sample_fraction=spec.resamples.sample_fraction,
+        feature_fraction=spec.resamples.feature_fraction,
+        seed=spec.seed,
+    )
+    key = {
+        "spec": _portable(spec).model_dump(mode="json", exclude={"cohort"}),
+        "quantity": quantity,
+        "content": reader.content_hash(),
+        "samples": list(reader.sample_ids),
+        "features": wanted.content,
+        "columns": {name: frame[name].astype(str).tolist() for name in columns},
+        "methods": METHOD_VERSIONS,
+    }
+    job = StratifyJob(
+        spec=spec,
+        cohort=cohort,
+        source=Source(Matrix(reader, quantity), scale, frame, assay.feature_ids(), assay.features()),
+        named=named,
+        wanted=wanted,
+        recipe=recipe,
+        previous=previous,
+        sample_facts=facts,
+        fingerprint=fingerprint(key),
+        snapshot=assay.snapshot,
+    )
+    if wanted.absent:
+        job.warnings.append(f"{wanted.absent:,} features of the list are not in {named.name}")
+    if spec.features.by != "mad" and scale in (names.EXPRESSION, names.M_VALUE):
+        job.warnings.append(
+            f"`by: {spec.features.by}` divides by the mean, which on a log scale depends on its unit: `by: mad` doesn't"
+        )
+    if spec.person is not None and (several := int(frame[spec.person].dropna().duplicated(keep=False).sum())):
+        job.warnings.append(
+            f"{several:,} samples are of persons with several: each is grouped by itself, and persons of many samples "
+            'weigh more; take one of each with `samples`, such as "visit == 1"'
+        )
+    return job

@@ -1,0 +1,258 @@
+"""The tables of `strata/NAME`: groups and their certainty, the choice of k, agreement, and what the page draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sjd_dask import names
+from sjd_dask.errors import DataError, SpecError
+from sjd_dask.kernels.principal import principal_components
+from sjd_dask.stratify.agreement import adjusted_rand_index, cross_table, normalised_mutual_information
+from sjd_dask.stratify.choose import COMBINED, Choice, choose_k
+from sjd_dask.stratify.consensus import consensus_matrix, pairs_never_drawn
+from sjd_dask.stratify.strata import strata
+
+if TYPE_CHECKING:
+    from sjd_dask.jobs.stratify import StratifyJob
+    from sjd_dask.jobs.stratify_features import Chosen
+    from sjd_dask.jobs.stratify_spec import StratifySpec
+    from sjd_dask.store.cohort import Cohort
+
+# Samples of the stored consensus: as many as the page has dots for.
+HEAT_SAMPLES = 400
+N_COMPONENTS = 4
+
+
+@dataclass(frozen=True)
+class Previous:
+    """Labels that groups are matched to.
+
+    Attributes
+    ----------
+    ref : str
+        The version they are of.
+    labels : dict
+        Sample -> group there, of the samples (or, by persons, of samples of the persons) of both.
+    """
+
+    ref: str
+    labels: dict[str, str]
+
+
+def previous_labels(spec: StratifySpec, cohort: Cohort, frame: pd.DataFrame) -> Previous | None:
+    """Labels of the version that `previous` names, for the samples of this run.
+
+    With `person` a sample takes the label that most samples of its person have there.
+
+    Raises
+    ------
+    SpecError
+        It is no grouping.
+    DataError
+        It shares no sample (or person) with this run.
+    """
+    if spec.previous is None:
+        return None
+    result = cohort.result(spec.previous)
+    if result.kind != names.STRATA:
+        raise SpecError(f"`previous: {spec.previous}` is not a grouping: write strata/NAME@version")
+    there = result.to_pandas(columns=[names.SAMPLE_ID, "stratum"]).set_index(names.SAMPLE_ID)["stratum"]
+    if spec.person is None:
+        labels = {one: str(there[one]) for one in frame.index if one in there.index}
+        what = "sample"
+    else:
+        persons = cohort.samples()[spec.person].reindex(there.index)
+        known = pd.DataFrame({"person": persons, "stratum": there}).dropna()
+        counts = known.groupby(["person", "stratum"]).size().reset_index(name="n")
+        # The most frequent; of equals the first by name.
+        best = counts.sort_values(["person", "n", "stratum"], ascending=[True, False, True], kind="stable")
+        of = best.drop_duplicates("person").set_index("person")["stratum"]
+        labels = {one: str(of[person]) for one, person in frame[spec.person].items() if person in of.index}
+        what = "person"
+    if not labels:
+        raise DataError(
+            f"{result.ref} shares no {what} with this run, so its names can't be kept: leave `previous` out"
+            + ("" if spec.person else ", or name the sample column of the `person`")
+        )
+    return Previous(result.ref, labels)
+
+
+def agreement_table(frame: pd.DataFrame, columns: list[str], strata: NDArray[Any]) -> pd.DataFrame:
+    """Agreement of the groups with sample columns.
+
+    Numbers of more than 20 values are cut at their quartiles: an index of labels would call each value a label.
+    """
+    rows = []
+    for name in columns:
+        values, binned = frame[name], False
+        if pd.api.types.is_numeric_dtype(values) and values.nunique() > 20:
+            values, binned = pd.qcut(values, 4, duplicates="drop").astype(object), True
+        text = np.array([None if pd.isna(one) else str(one) for one in values], dtype=object)
+        known = [one is not None for one in text]
+        row = {"column": f"{name} (quartiles)" if binned else name, "n_samples": sum(known)}
+        if any(known):
+            row["n_levels"] = cross_table(strata, text).shape[1]
+            row["ari"] = adjusted_rand_index(strata, text)
+            row["nmi"] = normalised_mutual_information(strata, text)
+        rows.append({"n_levels": 0, "ari": np.nan, "nmi": np.nan, **row})
+    made = pd.DataFrame(rows, columns=["column", "n_samples", "n_levels", "ari", "nmi"])
+    return made.astype({"column": object, "n_samples": np.int64, "n_levels": np.int64, "ari": float, "nmi": float})
+
+
+def heat_table(
+    matrix: NDArray[np.float32],
+    sample_ids: NDArray[Any],
+    strata: NDArray[Any],
+    consensus: NDArray[np.float64],
+    groups: NDArray[np.int64],
+) -> pa.Table:
+    """Consensus of at most `HEAT_SAMPLES` samples: strata together, in each the groups of the map, the surest first."""
+    # C10 after C2.
+    rank = {name: i for i, name in enumerate(sorted(set(strata), key=lambda one: (len(one), one)))}
+    order = np.lexsort((sample_ids.astype(str), -consensus, groups, np.array([rank[one] for one in strata])))
+    if len(order) > HEAT_SAMPLES:
+        order = order[np.arange(HEAT_SAMPLES) * len(order) // HEAT_SAMPLES]
+    part = np.ascontiguousarray(matrix[np.ix_(order, order)], dtype=np.float32)
+    return pa.table(
+        {
+            names.SAMPLE_ID: pa.array([str(sample_ids[i]) for i in order], pa.string()),
+            "stratum": pa.array([str(strata[i]) for i in order], pa.string()),
+            # Symmetric: a column is the row of the sample at its place.
+            **{f"with_{i + 1}": pa.array(part[i], pa.float32()) for i in range(len(order))},
+        }
+    )
+
+
+def principal_table(values: NDArray[np.float64], sample_ids: NDArray[Any]) -> tuple[pa.Table, list[float]]:
+    """Components of the chosen features, and their shares of the variance."""
+    scores, explained = principal_components(values, N_COMPONENTS)
+    table = pd.DataFrame({names.SAMPLE_ID: sample_ids})
+    for i in range(scores.shape[1]):
+        table[f"component_{i + 1}"] = scores[:, i]
+    return _arrow(table), [float(one) for one in explained if np.isfinite(one)]
+
+
+def grouping_tables(
+    job: StratifyJob,
+    values: NDArray[np.float64],
+    labels: NDArray[np.int8],
+    null: NDArray[np.float64],
+    chosen: Chosen,
+) -> tuple[dict[str, pa.Table], dict[str, Any]]:
+    """Judge every k, make the groups, and lay down all tables.
+
+    Parameters
+    ----------
+    job : StratifyJob
+    values : ndarray (n, p)
+        In the order of the job's samples.
+    labels : ndarray of int8 (resamples, algorithms, k, n)
+    null : ndarray (draws, k)
+        Inertia of draws without groups.
+    chosen : Chosen
+
+    Returns
+    -------
+    tables : dict
+    facts : dict
+        For the result's meta.
+    """
+    recipe, spec = job.recipe, job.spec
+    sample_ids = job.source.reader.sample_ids
+    ids = np.array(sample_ids, dtype=object)
+    choice = choose_k(values, sample_ids, recipe, labels, null, None if spec.choose_k == "auto" else spec.choose_k)
+    found = strata(values, sample_ids, recipe, labels, choice.k, job.previous.labels if job.previous else None)
+    table = found.table.assign(ambiguous=found.ambiguous)
+    stratum = table["stratum"].to_numpy(dtype=object)
+    # One group has no blocks to show: the map shows what two would be.
+    heat_k = choice.k if choice.k > 1 else recipe.k[0]
+    matrix = found.matrix if choice.k > 1 else _combined(labels[:, :, 0])
+    own = table["consensus"].to_numpy() if choice.k > 1 else matrix.mean(axis=1, dtype=np.float64)
+    principal, explained = principal_table(values, ids)
+    never = pairs_never_drawn(labels[:, 0, 0])
+    if never:
+        job.warnings.append(
+            f"{never:,} pairs of samples were never drawn together, and count as apart: take more `resamples`"
+        )
+    if choice.k == 1:
+        job.warnings.append(f"all samples are in one group, {stratum[0]}: {choice.reason}")
+    features = pd.DataFrame({names.FEATURE_ID: chosen.ids, "score": chosen.scores})
+    tables = {
+        "table": _arrow(table),
+        "choice": _arrow(choice_table(choice)),
+        "cdf": _arrow(curve_table(choice)),
+        "labels": _arrow(label_table(choice, ids, stratum)),
+        "features": _arrow(features),
+        "principal": principal,
+        "heat": heat_table(matrix, ids, stratum, own, choice.groups[COMBINED, heat_k]),
+        "cross": _arrow(agreement_table(job.source.sheet.loc[list(sample_ids)], spec.compare, stratum)),
+    }
+    facts = {
+        "k": choice.k,
+        "chosen": "auto" if spec.choose_k == "auto" else "given",
+        "reason": choice.reason,
+        "p_value": choice.p_value,
+        "sizes": {str(name): int(count) for name, count in table["stratum"].value_counts(sort=False).items()},
+        "n_core": int(table["core"].sum()),
+        "n_ambiguous": int(table["ambiguous"].sum()),
+        "n_pairs_never_drawn": never,
+        "heat_k": heat_k,
+        "explained": explained,
+        "matched": found.matched,
+    }
+    return tables, facts
+
+
+def _combined(labels: NDArray[np.int8]) -> NDArray[np.float32]:
+    """Mean consensus of the algorithms; labels (resamples, algorithms, n)."""
+    total = consensus_matrix(labels[:, 0])
+    for a in range(1, labels.shape[1]):
+        total += consensus_matrix(labels[:, a])
+    return total / np.float32(labels.shape[1])
+
+
+def choice_table(choice: Choice) -> pd.DataFrame:
+    """Criteria of each algorithm and k, a row for k = 1, which none of them measures, and the reason of the choice."""
+    one = {"algorithm": COMBINED, "k": 1, "smallest_group": len(next(iter(choice.groups.values())))}
+    table = pd.concat([choice.table, pd.DataFrame([one])], ignore_index=True)
+    table = table.rename(columns={"relative_gain": "gain"}).astype({"k": np.int64, "smallest_group": np.int64})
+    # The rows of all algorithms together last, k = 1 first among them.
+    last = (table["algorithm"] == COMBINED).to_numpy()
+    place = table["algorithm"].map({name: i for i, name in enumerate(dict.fromkeys(table["algorithm"]))})
+    table = table.iloc[np.lexsort((table["k"], place, last))].reset_index(drop=True)
+    table["selected"] = (table["algorithm"] == COMBINED) & (table["k"] == choice.k)
+    table["reason"] = np.where(table["selected"], choice.reason, "")
+    first = ["algorithm", "k", "area", "gain", "pac", "silhouette", "gap", "stability"]
+    return table[[*first, *(one for one in table.columns if one not in first)]]
+
+
+def curve_table(choice: Choice) -> pd.DataFrame:
+    """Distribution of the consensus of pairs, 101 points for each algorithm and k."""
+    parts = [
+        pd.DataFrame({"algorithm": algorithm, "k": k, "x": curve["consensus"], "y": curve["cdf"]})
+        for (algorithm, k), curve in choice.curves.items()
+    ]
+    return pd.concat(parts, ignore_index=True).astype({"k": np.int64})
+
+
+def label_table(choice: Choice, sample_ids: NDArray[Any], stratum: NDArray[Any]) -> pd.DataFrame:
+    """Groups of all algorithms together at each k, named by size; at the chosen k as in the main table."""
+    made = {names.SAMPLE_ID: sample_ids}
+    for algorithm, k in choice.groups:
+        if algorithm == COMBINED:
+            groups = choice.groups[algorithm, k]
+            _, first, counts = np.unique(groups, return_index=True, return_counts=True)
+            rank = np.empty(len(counts), dtype=np.int64)
+            rank[np.lexsort((first, -counts))] = np.arange(1, len(counts) + 1)
+            made[f"k{k}"] = stratum if k == choice.k else np.array([f"C{rank[g]}" for g in groups], dtype=object)
+    return pd.DataFrame(made)
+
+
+def _arrow(frame: pd.DataFrame) -> pa.Table:
+    return pa.Table.from_pandas(frame, preserve_index=False)

@@ -1,0 +1,95 @@
+"""Groups of the samples of a DataArray: the job's mathematics in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from sjd_dask import names
+from sjd_dask.errors import DataError, SpecError
+from sjd_dask.stratify.choose import Choice, choose_k
+from sjd_dask.stratify.recipe import ALGORITHMS, Recipe
+from sjd_dask.stratify.resampling import resample_labels
+from sjd_dask.stratify.strata import Strata, strata
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """What `find_groups` gives back: the groups, the choice of k with its reason, and the recipe."""
+
+    strata: Strata
+    choice: Choice
+    recipe: Recipe
+
+
+def find_groups(
+    data: xr.DataArray,
+    *,
+    algorithms: Sequence[str] = ALGORITHMS,
+    distance: str = "pearson",
+    linkage: str = "average",
+    k: tuple[int, int] = (1, 6),
+    choose: str | int = "auto",
+    resamples: int = 500,
+    sample_fraction: float = 0.8,
+    feature_fraction: float = 1.0,
+    seed: int = 1,
+    previous: Mapping[str, str] | None = None,
+) -> Grouping:
+    """Consensus clustering of samples, and whether there are groups at all.
+
+    Parameters
+    ----------
+    data : DataArray, dims (samples, features)
+        With a coordinate ``sample_id`` along the samples. Loaded, in memory: choose features first.
+    algorithms, distance, linkage, resamples, sample_fraction, feature_fraction, seed
+        See `Recipe`.
+    k : tuple of int
+        Smallest and largest number of groups to try, inclusive; 1 is always judged.
+    choose : "auto" or int
+        `choose_k`, or the number of groups.
+    previous : mapping of sample id to stratum, optional
+        Labels whose names the groups keep.
+
+    Returns
+    -------
+    Grouping
+
+    Raises
+    ------
+    SpecError, DataError
+        See `Recipe`, `check_values` and `choose_k`.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> random = np.random.default_rng(0)
+    >>> values = random.normal(size=(60, 40)) + np.repeat(random.normal(size=(2, 40)), 30, axis=0)
+    >>> ids = [f"s{i:02}" for i in range(60)]
+    >>> data = xr.DataArray(values, dims=("samples", "features"), coords={"sample_id": ("samples", ids)})
+    >>> found = find_groups(data, algorithms=["hierarchical"], k=(1, 3), resamples=50)
+    >>> found.choice.k
+    2
+    """
+    if set(data.dims) != {names.SAMPLES, names.FEATURES}:
+        raise DataError(f"the data have dims {tuple(data.dims)}; they must be ({names.SAMPLES}, {names.FEATURES}).")
+    if names.SAMPLE_ID not in data.coords:
+        raise DataError(f"the data have no coordinate {names.SAMPLE_ID!r}: draws are keyed by it. Assign it.")
+    if choose != "auto" and not isinstance(choose, int):
+        raise SpecError(f"choose is {choose!r}; it must be 'auto' or a number of groups.")
+    lowest, highest = k
+    if lowest < 1 or highest < lowest:
+        raise SpecError(f"k is [{lowest}, {highest}]; it must be a smallest and a largest number of groups, from 1.")
+    sizes = range(max(2, lowest), max(2, highest) + 1)
+    recipe = Recipe(
+        tuple(algorithms), distance, linkage, tuple(sizes), resamples, sample_fraction, feature_fraction, seed=seed
+    )
+    data = data.transpose(names.SAMPLES, names.FEATURES)
+    values = np.ascontiguousarray(data.values, dtype=np.float64)
+    ids = [str(name) for name in data[names.SAMPLE_ID].values]
+    labels = resample_labels(values, ids, recipe)
+    choice = choose_k(values, ids, recipe, labels, k=None if choose == "auto" else int(choose))
+    return Grouping(strata(values, ids, recipe, labels, choice.k, previous), choice, recipe)

@@ -1,0 +1,208 @@
+"""Final groups of a chosen k: names that stay, a robust core, and soft memberships for everybody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from sjd_dask import names
+from sjd_dask.errors import SpecError
+from sjd_dask.stratify.consensus import consensus_groups, consensus_matrix
+from sjd_dask.stratify.distances import silhouette_widths
+from sjd_dask.stratify.recipe import Recipe, check_values
+
+# A sample is core where all algorithms agree on its group and its mean consensus with the group is at least this.
+CORE_CONSENSUS = 0.8
+# A sample is ambiguous where its two largest memberships are closer than this.
+AMBIGUOUS_MARGIN = 0.2
+
+
+@dataclass(frozen=True)
+class Strata:
+    """Groups of samples.
+
+    Attributes
+    ----------
+    table : DataFrame
+        A row for each sample in the order given: ``sample_id``, ``stratum`` ("C1"...), ``core`` (bool), ``consensus``
+        (mean consensus with the own group, 0..1), ``silhouette`` (in the distance of the recipe; NaN for one group),
+        ``membership_C1``... (sum to 1).
+    ambiguous : ndarray of bool (n,)
+        The two largest memberships are closer than `AMBIGUOUS_MARGIN`.
+    matrix : ndarray of float32 (n, n)
+        Mean consensus of the algorithms, in the order given.
+    by_algorithm : DataFrame
+        Index sample_id; the group of each algorithm, in the names of the strata.
+    matched : dict of str to int
+        Samples that a group shares with the previous version's group of the same name; empty without one.
+    """
+
+    table: pd.DataFrame
+    ambiguous: NDArray[np.bool_]
+    matrix: NDArray[np.float32]
+    by_algorithm: pd.DataFrame
+    matched: dict[str, int]
+
+
+def strata(
+    values: NDArray[np.float64],
+    sample_ids: Sequence[str],
+    recipe: Recipe,
+    labels: NDArray[np.int8],
+    k: int,
+    previous: Mapping[str, str] | None = None,
+) -> Strata:
+    """Groups of the chosen k by consensus over resamples and algorithms.
+
+    Parameters
+    ----------
+    values : ndarray (n, p)
+    sample_ids : sequence of str (n,)
+    recipe : Recipe
+    labels : ndarray of int8 (R, n_algorithms, n_k, n)
+        All rounds of `resample_labels`.
+    k : int
+        One of ``recipe.k``, or 1: then all samples are C1 and the matrix is 1.
+    previous : mapping of sample id to stratum, optional
+        Labels of an earlier version. Groups take the names of the earlier groups that they share most samples with
+        (one to one, most samples in all: Hungarian method); a group without a counterpart gets the next free number.
+
+    Notes
+    -----
+    Without `previous` groups are named C1..Ck by size, of equal size by smallest sample id. A membership is the mean
+    consensus of the sample with a group (not counting itself), divided by the sum over groups. Columns of memberships
+    are in order of the numbers of the groups.
+    """
+    check_values(values, sample_ids, recipe)
+    n = len(sample_ids)
+    if k != 1 and k not in recipe.k:
+        raise SpecError(f"k = {k} is not among the k that were tried, {list(recipe.k)}, nor 1.")
+    # In one order for all callers, so that sums and ties fall the same way whatever the order of the samples.
+    order = np.asarray(sorted(range(n), key=lambda i: sample_ids[i]), dtype=np.int64)
+    ids = [sample_ids[i] for i in order]
+    if k == 1:
+        matrix = np.ones((n, n), dtype=np.float32)
+        groups = np.zeros(n, dtype=np.int64)
+        separate = np.zeros((len(recipe.algorithms), n), dtype=np.int64)
+        widths = np.full(n, np.nan)
+    else:
+        chosen = np.ascontiguousarray(labels[:, :, recipe.k.index(k)][:, :, order])
+        matrix, separate = _over_algorithms(chosen, k)
+        groups = consensus_groups(matrix, k)
+        (widths,) = silhouette_widths(np.ascontiguousarray(values[order]), [groups], recipe.distance)
+    groups = _by_size(groups)
+    separate = np.stack([_as(groups, one, k) for one in separate])
+    titles, matched = _titles(groups, ids, k, previous)
+    own, shares = _memberships(matrix, groups, k)
+    top = np.sort(shares, axis=1)
+    margin = top[:, -1] - top[:, -2] if k > 1 else np.ones(n)
+    agreed = (separate == groups).all(axis=0)
+    back = np.argsort(order)
+    table = pd.DataFrame(
+        {
+            names.SAMPLE_ID: ids,
+            "stratum": [titles[g] for g in groups],
+            "core": agreed & (own >= CORE_CONSENSUS),
+            "consensus": own,
+            "silhouette": widths,
+            **{f"membership_{titles[g]}": shares[:, g] for g in sorted(range(k), key=lambda g: _number(titles[g]))},
+        }
+    )
+    by_algorithm = pd.DataFrame(
+        {name: [titles[g] for g in one] for name, one in zip(recipe.algorithms, separate, strict=True)},
+        index=pd.Index(ids, name=names.SAMPLE_ID),
+    )
+    return Strata(
+        table.iloc[back].reset_index(drop=True),
+        (margin < AMBIGUOUS_MARGIN)[back],
+        matrix[np.ix_(back, back)] if not np.array_equal(back, np.arange(n)) else matrix,
+        by_algorithm.iloc[back],
+        matched,
+    )
+
+
+def _over_algorithms(labels: NDArray[np.int8], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Mean consensus of the algorithms, and the groups of each, (n_algorithms, n)."""
+    total: NDArray[np.float32] | None = None
+    separate = []
+    for a in range(labels.shape[1]):
+        matrix = consensus_matrix(labels[:, a])
+        separate.append(consensus_groups(matrix, k))
+        if total is None:
+            total = matrix
+        else:
+            total += matrix
+    assert total is not None
+    total /= np.float32(labels.shape[1])
+    return total, np.stack(separate)
+
+
+def _by_size(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number groups by size, of equal size by first sample (samples are sorted by id)."""
+    found, first, counts = np.unique(groups, return_index=True, return_counts=True)
+    rank = np.empty(len(found), dtype=np.int64)
+    rank[np.lexsort((first, -counts))] = np.arange(len(found))
+    return np.asarray(rank[np.searchsorted(found, groups)])
+
+
+def _as(groups: NDArray[np.int64], other: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+    """The groups of another clustering in the numbers of the groups that they share most samples with."""
+    shared = np.zeros((k, k), dtype=np.int64)
+    np.add.at(shared, (other, groups), 1)
+    rows, columns = linear_sum_assignment(-shared)
+    return np.asarray(columns[np.argsort(rows)][other])
+
+
+def _titles(
+    groups: NDArray[np.int64], ids: Sequence[str], k: int, previous: Mapping[str, str] | None
+) -> tuple[list[str], dict[str, int]]:
+    if not previous:
+        return [f"C{g + 1}" for g in range(k)], {}
+    earlier = sorted({str(name) for name in previous.values()}, key=lambda name: (_number(name), name))
+    place = {name: i for i, name in enumerate(earlier)}
+    shared = np.zeros((k, len(earlier)), dtype=np.int64)
+    for group, sample in zip(groups, ids, strict=True):
+        if sample in previous:
+            shared[group, place[str(previous[sample])]] += 1
+    titles = [""] * k
+    matched: dict[str, int] = {}
+    for group, column in zip(*linear_sum_assignment(-shared), strict=True):
+        if shared[group, column] > 0:
+            titles[group] = earlier[column]
+            matched[earlier[column]] = int(shared[group, column])
+    number = max(_number(name) for name in earlier)
+    for group in range(k):
+        if not titles[group]:
+            number += 1
+            titles[group] = f"C{number}"
+    return titles, matched
+
+
+def _number(title: str) -> int:
+    digits = title.removeprefix("C")
+    return int(digits) if digits.isdigit() else 0
+
+
+def _memberships(
+    matrix: NDArray[np.float32], groups: NDArray[np.int64], k: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean consensus with the own group (n,), and memberships (n, k)."""
+    n = len(groups)
+    every = np.arange(n)
+    counts = np.bincount(groups, minlength=k).astype(np.float64)
+    # float64 sums of columns, group by group: no copy of the matrix.
+    sums = np.stack([matrix[:, groups == g].sum(axis=1, dtype=np.float64) for g in range(k)], axis=1)
+    sums[every, groups] -= 1.0  # itself
+    members = np.broadcast_to(counts, (n, k)).copy()
+    members[every, groups] -= 1.0
+    means = np.where(members > 0, sums / np.maximum(members, 1.0), 0.0)
+    means[every, groups] = np.where(members[every, groups] > 0, means[every, groups], 1.0)  # alone in its group
+    totals = means.sum(axis=1)
+    own = means[every, groups].copy()
+    means[totals == 0, groups[totals == 0]] = 1.0
+    return own, means / np.where(totals > 0, totals, 1.0)[:, None]
