@@ -155,14 +155,17 @@ def export(
     cohort: CohortArgument,
     result: ResultArgument,
     file: Annotated[Path, typer.Argument(metavar="FILE", help=".tsv, .csv, .parquet or .zarr")],
+    table: Annotated[
+        str, typer.Option("--table", metavar="NAME", help="A companion table, as `sjd info` lists them.")
+    ] = "table",
     as_json: JsonOption = False,
 ) -> None:
-    """Write a result to a file, at full precision."""
+    """Write a result, or one of its companion tables, to a file, at full precision."""
     from sjd_dask.store.cohort import open_cohort
     from sjd_dask.store.export import export as write
 
-    written = str(write(open_cohort(cohort), result, file))
-    emit(as_json, {"result": result, "file": written}, written)
+    written = str(write(open_cohort(cohort), result, file, table))
+    emit(as_json, {"result": result, "table": table, "file": written}, written)
 
 
 @commands.command()

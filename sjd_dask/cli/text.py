@@ -60,8 +60,11 @@ def info_text(facts: dict[str, Any]) -> str:
     ]
     if layers:
         parts.append(table(layers, ["layer", "from", "steps", "samples", "features", "segments", "on disk"]))
-    results = [[r["ref"], r["n_rows"].get("table"), r["snapshot"], r["run"]] for r in facts["results"]]
-    parts.append(table(results, ["result", "rows", "snapshot", "run"]) or "no result yet")
+    results = [
+        [r["ref"], r["n_rows"].get("table"), r["snapshot"], r["run"], " ".join(n for n in r["n_rows"] if n != "table")]
+        for r in facts["results"]
+    ]
+    parts.append(table(results, ["result", "rows", "snapshot", "run", "companion tables"]) or "no result yet")
     return "\n\n".join(parts)
 
 

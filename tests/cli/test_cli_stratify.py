@@ -60,6 +60,15 @@ def test_groups_from_the_command_line(sjd: Sjd, home: Path, cluster: Any) -> Non
     cross = pd.crosstab(table["stratum"], pd.Series(scene.truth()))
     assert cross.max(axis=1).sum() >= 70
     result = open_cohort(home / "cohort").result("strata/groups")
+    assert f"  {' '.join(name for name in result.tables if name != 'table')}" in sjd("info", home / "cohort").out
+    for name in ("choice", "labels"):
+        file = home / f"{name}.tsv"
+        exported = sjd("export", home / "cohort", "strata/groups", file, "--table", name, "--json")
+        assert json.loads(exported.out) == {"result": "strata/groups", "table": name, "file": str(file)}
+        own = result.to_pandas(name).drop(columns="reason", errors="ignore")
+        pd.testing.assert_frame_equal(pd.read_csv(file, sep="\t")[list(own.columns)], own, check_dtype=False)
+    refused = sjd("export", home / "cohort", "strata/groups", home / "x.tsv", "--table", "choise")
+    assert refused.code == 2 and "has no table 'choise'" in refused.err and "choice, cdf" in refused.err
     assert {"reason": "a missing value", "count": 1} in result.meta["features"]["dropped"]
     assert "a missing value" in page
     schema = json.loads(sjd("schema", "strata").out)
