@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sjd_dask import names
 from sjd_dask.errors import DataError, SpecError
 from sjd_dask.jobs.normalise_reference import COLUMN_STRIPE_BYTES, ClusterReference, stripe_task
-from sjd_dask.jobs.stratify_spec import FeatureChoice
+from sjd_dask.jobs.stratify_features_spec import FeatureChoice
 from sjd_dask.normalise.method import Block, Partial, Stripe
 
 if TYPE_CHECKING:

@@ -6,52 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from sjd_dask.jobs.spec import JobSpec, Name
+from sjd_dask.jobs.spec import Name
+from sjd_dask.jobs.stratify_assays_spec import AssaysKeys
+from sjd_dask.jobs.stratify_features_spec import FeatureChoice
 
 ALGORITHMS = ("hierarchical", "kmeans", "pam", "mixture")
 Algorithm = Literal["hierarchical", "kmeans", "pam", "mixture"]
-# Ways to choose features, and what belongs to each.
-_OPTIONS = {"top": ("by",), "association": ("contrast", "max_q", "min_effect"), "list": ()}
 # Labels of resamples are one byte.
 MOST_GROUPS = 50
-
-
-class FeatureChoice(BaseModel):
-    """Which features make the groups: the most variable, those of an association, or a list."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    top: int | None = Field(None, ge=2, description="So many of the most variable features.")
-    by: Literal["mad", "cv", "dispersion"] = Field(
-        "mad",
-        description="With `top`. mad: median absolute deviation. cv: standard deviation / |mean|. dispersion: variance "
-        "/ |mean|. Over the chosen samples.",
-    )
-    association: str | None = Field(
-        None, description="associations/NAME[@version]: its features with q_value and |effect| within the limits."
-    )
-    contrast: str | None = Field(None, description="With `association`: which contrast, where it has several.")
-    max_q: float = Field(0.05, gt=0, le=1, description="With `association`: largest q_value.")
-    min_effect: float = Field(0.0, ge=0, description="With `association`: smallest |effect|, in its units.")
-    list: str | None = Field(
-        None,
-        description="A text file with one feature id a line, or a .tsv or .csv with them in its first column. Relative "
-        "to this file.",
-    )
-
-    @model_validator(mode="after")
-    def _one_way(self) -> FeatureChoice:
-        given = [name for name in _OPTIONS if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(
-                "give exactly one of `top` (most variable), `association` and `list`"
-                + (f"; here are: {', '.join(given)}" if given else "")
-            )
-        for way, options in _OPTIONS.items():
-            for key in options:
-                if way != given[0] and key in self.model_fields_set and getattr(self, key) is not None:
-                    raise ValueError(f"`{key}` belongs to `{way}`, not to `{given[0]}`")
-        return self
 
 
 class Resamples(BaseModel):
@@ -64,7 +26,7 @@ class Resamples(BaseModel):
     feature_fraction: float = Field(1.0, gt=0, le=1, description="Share of the chosen features in each.")
 
 
-class StratifySpec(JobSpec):
+class StratifySpec(AssaysKeys):
     """Find groups of samples by consensus over resamples and algorithms, and say whether there are any."""
 
     job: Literal["stratify"] = "stratify"
@@ -117,8 +79,8 @@ class StratifySpec(JobSpec):
 
     @model_validator(mode="after")
     def _consistent(self) -> StratifySpec:
-        if (self.assay is None) == (self.layer is None):
-            raise ValueError("give exactly one of `assay` and `layer`")
+        if self.assays is None and (self.assay is None) == (self.layer is None):
+            raise ValueError("give exactly one of `assay` and `layer`, or a list of `assays`")
         if self.layer is not None and self.quantity is not None:
             raise ValueError("a layer is read as it is: leave `quantity` out")
         if len(set(self.algorithms)) < len(self.algorithms):
