@@ -1,7 +1,7 @@
-"""`make demo`: from raw tables to normalised expression and a moderated EWAS, with reports, on a simulated cohort.
+"""`make demo`: from raw tables to normalised expression, a moderated EWAS and groups of patients, with reports.
 
-Every step is the command a user would type, printed before it runs; the cohort's truth is known, and at the end stands
-what was planted and what was found.
+The cohort is simulated. Every step is the command a user would type, printed before it runs; the cohort's truth is
+known, and at the end stands what was planted and what was found.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import pandas as pd
 from sjd_dask import names
 from sjd_dask.simulate import Simulation
 from sjd_dask.store.cohort import open_cohort
+from sjd_dask.stratify.agreement import adjusted_rand_index
 
 N_SAMPLES, N_SITES, N_GENES, SEED = 424, 12_000, 1_500, 7
 # The first night brings these; the rest arrive the next night, with one sample measured again.
@@ -48,6 +49,26 @@ cohort: cohort
 assay: rnaseq
 parameters: layers/log_expression@1
 output: log_expression
+"""
+EXPRESSION = """\
+job: associate
+cohort: cohort
+layer: layers/log_expression
+design: "{design}"
+contrasts: ["disease[T.patient]"]
+samples: "visit == 1"
+output: expression_disease
+"""
+# Genes that tell patients from volunteers make the groups; the planted class is compared, never used.
+GROUPS = """\
+job: stratify
+cohort: cohort
+layer: layers/log_expression
+features: {association: associations/expression_disease, max_q: 0.05}
+samples: "disease == 'patient' and visit == 1"
+resamples: {n: 100}
+compare: [true_class, batch, sex]
+output: groups
 """
 CELLS = "~ disease + age + sex + CD4T + CD8T + Bcell + NK + Mono"
 PLAIN = "~ disease + age + sex"
@@ -84,13 +105,22 @@ def main() -> None:
     sjd(folder, "run", "ewas_disease.yaml")
     (folder / "expression_new_samples.yaml").write_text(FROZEN, encoding="utf-8")
     sjd(folder, "run", "expression_new_samples.yaml")
+
+    print("\nGroups of patients, by the genes that tell them from healthy volunteers", flush=True)
+    (folder / "expression_disease.yaml").write_text(EXPRESSION.format(design=CELLS), encoding="utf-8")
+    (folder / "groups.yaml").write_text(GROUPS, encoding="utf-8")
+    sjd(folder, "run", "expression_disease.yaml")
+    sjd(folder, "run", "groups.yaml")
     sjd(folder, "verify", "cohort")
     sjd(folder, "info", "cohort")
     sjd(folder, "report", "cohort", "associations/ewas_disease", "ewas_disease.html")
     sjd(folder, "report", "cohort", "layers/log_expression", "log_expression.html")
+    sjd(folder, "report", "cohort", "strata/groups", "groups.html")
     print_recovery(simulation, folder)
     print_layer(simulation, folder)
-    print(f"\nReports: {folder / 'ewas_disease.html'} and {folder / 'log_expression.html'}")
+    print_groups(folder)
+    pages = [folder / f"{name}.html" for name in ("ewas_disease", "log_expression", "groups")]
+    print(f"\nReports: {', '.join(map(str, pages))}")
     print(f"Everything took {time.perf_counter() - begin:.0f} s.")
 
 
@@ -172,6 +202,23 @@ def print_layer(simulation: Simulation, folder: Path) -> None:
         f"The {len(ids)} samples of the second night, by those parameters, nothing fitted again: {left[1]:.0%} of the "
         f"planted batch effects is left (log counts per million: {left[0]:.0%}); correlation with planted expression "
         f"within genes {correlation[1]:.2f} ({correlation[0]:.2f})."
+    )
+
+
+def print_groups(folder: Path) -> None:
+    """How near the groups come to the planted classes, at the chosen number and at the planted one."""
+    cohort = open_cohort(folder / "cohort")
+    result = cohort.result("strata/groups")
+    table = result.to_pandas().set_index(names.SAMPLE_ID)
+    labels = result.to_pandas("labels").set_index(names.SAMPLE_ID).loc[table.index]
+    truth = cohort.samples().loc[table.index, "true_class"]
+    planted, core = truth.nunique(), table["core"]
+    found = adjusted_rand_index(table["stratum"], truth)
+    print(
+        f"\nPlanted: {planted} classes of {len(table)} patients. Found by {result.ref} from "
+        f"{result.meta['features']['used']} genes: {result.meta['k']} groups, adjusted Rand index with the planted "
+        f"classes {found:.2f} ({adjusted_rand_index(labels[f'k{planted}'], truth):.2f} at {planted} groups); "
+        f"{core.sum()} core samples. {result.meta['reason']}"
     )
 
 
