@@ -95,18 +95,68 @@ def strata(
         matrix, separate = _over_algorithms(chosen, k)
         groups = consensus_groups(matrix, k)
         (widths,) = silhouette_widths(np.ascontiguousarray(values[order]), [groups], recipe.distance)
-    groups = _by_size(groups)
+    means = _mean_consensus(matrix, groups, k)
+    back = np.argsort(order)
+    table, ambiguous, by_algorithm, matched = strata_table(
+        ids, recipe.algorithms, groups, separate, means, widths, previous
+    )
+    return Strata(
+        table.iloc[back].reset_index(drop=True),
+        ambiguous[back],
+        matrix[np.ix_(back, back)] if not np.array_equal(back, np.arange(n)) else matrix,
+        by_algorithm.iloc[back],
+        matched,
+    )
+
+
+def strata_table(
+    sample_ids: Sequence[str],
+    algorithms: Sequence[str],
+    groups: NDArray[np.int64],
+    separate: NDArray[np.int64],
+    means: NDArray[np.float64],
+    widths: NDArray[np.float64],
+    previous: Mapping[str, str] | None = None,
+) -> tuple[pd.DataFrame, NDArray[np.bool_], pd.DataFrame, dict[str, int]]:
+    """Name groups, and say how sure each sample's is.
+
+    Parameters
+    ----------
+    sample_ids : sequence of str (n,)
+        In order: of groups of equal size the one of the first sample is named first.
+    algorithms : sequence of str
+    groups : ndarray of int64 (n,)
+        From 0.
+    separate : ndarray of int64 (n_algorithms, n)
+        Groups of each algorithm, in its own numbers.
+    means : ndarray (n, k)
+        Mean consensus of each sample with each group, itself not counted.
+    widths : ndarray (n,)
+        Silhouettes.
+    previous : mapping of sample id to stratum, optional
+
+    Returns
+    -------
+    table, ambiguous, by_algorithm, matched
+        See `Strata`.
+    """
+    n, k = means.shape
+    rank = _by_size(groups, k)
+    groups, means = rank[groups], means[:, np.argsort(rank)]
     separate = np.stack([_as(groups, one, k) for one in separate])
-    titles, matched = _titles(groups, ids, k, previous)
-    own, shares = _memberships(matrix, groups, k)
+    titles, matched = _titles(groups, sample_ids, k, previous)
+    own = means[np.arange(n), groups]
+    totals = means.sum(axis=1)
+    shares = means / np.where(totals > 0, totals, 1.0)[:, None]
+    shares[totals == 0, groups[totals == 0]] = 1.0
     top = np.sort(shares, axis=1)
     margin = top[:, -1] - top[:, -2] if k > 1 else np.ones(n)
     agreed = (separate == groups).all(axis=0)
-    back = np.argsort(order)
+    named = np.array(titles, dtype=object)
     table = pd.DataFrame(
         {
-            names.SAMPLE_ID: ids,
-            "stratum": [titles[g] for g in groups],
+            names.SAMPLE_ID: list(sample_ids),
+            "stratum": named[groups],
             "core": agreed & (own >= CORE_CONSENSUS),
             "consensus": own,
             "silhouette": widths,
@@ -114,16 +164,10 @@ def strata(
         }
     )
     by_algorithm = pd.DataFrame(
-        {name: [titles[g] for g in one] for name, one in zip(recipe.algorithms, separate, strict=True)},
-        index=pd.Index(ids, name=names.SAMPLE_ID),
+        {name: named[one] for name, one in zip(algorithms, separate, strict=True)},
+        index=pd.Index(sample_ids, name=names.SAMPLE_ID),
     )
-    return Strata(
-        table.iloc[back].reset_index(drop=True),
-        (margin < AMBIGUOUS_MARGIN)[back],
-        matrix[np.ix_(back, back)] if not np.array_equal(back, np.arange(n)) else matrix,
-        by_algorithm.iloc[back],
-        matched,
-    )
+    return table, margin < AMBIGUOUS_MARGIN, by_algorithm, matched
 
 
 def _over_algorithms(labels: NDArray[np.int8], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -142,12 +186,14 @@ def _over_algorithms(labels: NDArray[np.int8], k: int) -> tuple[NDArray[np.float
     return total, np.stack(separate)
 
 
-def _by_size(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Number groups by size, of equal size by first sample (samples are sorted by id)."""
-    found, first, counts = np.unique(groups, return_index=True, return_counts=True)
-    rank = np.empty(len(found), dtype=np.int64)
-    rank[np.lexsort((first, -counts))] = np.arange(len(found))
-    return np.asarray(rank[np.searchsorted(found, groups)])
+def _by_size(groups: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+    """The rank of each group by size, of equal size by first sample (samples are sorted by id), (k,)."""
+    counts = np.bincount(groups, minlength=k)
+    first = np.full(k, len(groups), dtype=np.int64)
+    np.minimum.at(first, groups, np.arange(len(groups)))
+    rank = np.empty(k, dtype=np.int64)
+    rank[np.lexsort((first, -counts))] = np.arange(k)
+    return rank
 
 
 def _as(groups: NDArray[np.int64], other: NDArray[np.int64], k: int) -> NDArray[np.int64]:
@@ -188,10 +234,8 @@ def _number(title: str) -> int:
     return int(digits) if digits.isdigit() else 0
 
 
-def _memberships(
-    matrix: NDArray[np.float32], groups: NDArray[np.int64], k: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean consensus with the own group (n,), and memberships (n, k)."""
+def _mean_consensus(matrix: NDArray[np.float32], groups: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    """Mean consensus of each sample with each group, itself not counted, (n, k); 1 alone in its group."""
     n = len(groups)
     every = np.arange(n)
     counts = np.bincount(groups, minlength=k).astype(np.float64)
@@ -201,8 +245,5 @@ def _memberships(
     members = np.broadcast_to(counts, (n, k)).copy()
     members[every, groups] -= 1.0
     means = np.where(members > 0, sums / np.maximum(members, 1.0), 0.0)
-    means[every, groups] = np.where(members[every, groups] > 0, means[every, groups], 1.0)  # alone in its group
-    totals = means.sum(axis=1)
-    own = means[every, groups].copy()
-    means[totals == 0, groups[totals == 0]] = 1.0
-    return own, means / np.where(totals > 0, totals, 1.0)[:, None]
+    means[every, groups] = np.where(members[every, groups] > 0, means[every, groups], 1.0)
+    return means
