@@ -95,7 +95,7 @@ def strata(
         matrix, separate = _over_algorithms(chosen, k)
         groups = consensus_groups(matrix, k)
         (widths,) = silhouette_widths(np.ascontiguousarray(values[order]), [groups], recipe.distance)
-    means = _mean_consensus(matrix, groups, k)
+    means = mean_with_groups(matrix, groups, k)
     back = np.argsort(order)
     table, ambiguous, by_algorithm, matched = strata_table(
         ids, recipe.algorithms, groups, separate, means, widths, previous
@@ -234,7 +234,7 @@ def _number(title: str) -> int:
     return int(digits) if digits.isdigit() else 0
 
 
-def _mean_consensus(matrix: NDArray[np.float32], groups: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+def mean_with_groups(matrix: NDArray[np.float32], groups: NDArray[np.int64], k: int) -> NDArray[np.float64]:
     """Mean consensus of each sample with each group, itself not counted, (n, k); 1 alone in its group."""
     n = len(groups)
     every = np.arange(n)
