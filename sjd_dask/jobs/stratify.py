@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +21,14 @@ from sjd_dask.jobs.matrix import Matrix
 from sjd_dask.jobs.normalise_reference import COLUMN_STRIPE_BYTES, ClusterReference, Phases, Source, sample_ranges
 from sjd_dask.jobs.sources import SampleSource, open_source, select
 from sjd_dask.jobs.spec import JobSpec, resolve_path
+from sjd_dask.jobs.stratify_assays import AssaysJob, prepare_assays
 from sjd_dask.jobs.stratify_features import Chosen, Wanted, choose_features, take_features, wanted_features
 from sjd_dask.jobs.stratify_spec import StratifySpec
 from sjd_dask.jobs.stratify_tables import Previous, grouping_tables, previous_labels
 from sjd_dask.runtime.fingerprint import fingerprint
 from sjd_dask.runtime.plan import PROCESS_BYTES, Partition, Plan, size
 from sjd_dask.store.cohort import open_cohort
-from sjd_dask.stratify.null import NULL_DRAWS, null_inertia
+from sjd_dask.stratify.null import NULL_DRAWS, null_statistics
 from sjd_dask.stratify.recipe import Recipe
 from sjd_dask.stratify.resampling import resample_labels
 
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from sjd_dask.store.cohort import Cohort
 
 # Raised when numbers change.
-METHOD_VERSIONS = {"hierarchical": 1, "kmeans": 1, "pam": 1, "mixture": 1, "consensus": 1, "choice": 1}
+METHOD_VERSIONS = {"hierarchical": 1, "kmeans": 1, "pam": 1, "mixture": 1, "consensus": 1, "choice": 1, "landmarks": 1}
 # Above it the consensus of all pairs doesn't fit a common machine.
 MOST_SAMPLES = 20_000
 FEWEST_SAMPLES = 8
@@ -60,6 +62,9 @@ class StratifyJob:
     sample_facts: dict[str, Any]
     fingerprint: str
     snapshot: int
+    # Landmarks, and the samples in the order of storage; None for the consensus of all pairs.
+    n_landmarks: int | None = None
+    stored: Source | None = None
     warnings: list[str] = field(default_factory=list)
     kind: str = names.STRATA
 
@@ -77,15 +82,17 @@ class StratifyJob:
         PlanRefused
             More samples than a consensus of all pairs is made for.
         """
+        if self.n_landmarks is not None:
+            return self._landmark_plan(n_workers, memory_per_worker)
         reader, source = self.source.reader, self.source
         n, p = reader.n_samples, reader.n_features
         if n > MOST_SAMPLES:
             raise PlanRefused(
-                f"stratify: {n:,} samples have a consensus matrix of {size(4 * n * n)}, and this version makes it of "
-                f"all pairs of at most {MOST_SAMPLES:,} samples; a consensus over landmarks, whose cost is linear in "
-                "the samples, comes later. Nothing was started. Choose fewer samples with `samples`."
+                f"stratify: {n:,} samples have a consensus matrix of {size(4 * n * n)}, and it is made of all pairs of "
+                f"at most {MOST_SAMPLES:,} samples. Nothing was started. Leave `consensus: exact` out: then landmarks "
+                "make the groups, at a cost linear in the samples. Or choose fewer samples with `samples`."
             )
-        chosen = self._n_chosen
+        chosen = self.n_chosen
         width = min(p, max(1, COLUMN_STRIPE_BYTES // (8 * n)))
         stripes = [Partition(i, start, min(p, start + width)) for i, start in enumerate(range(0, p, width))]
         takes = [
@@ -93,7 +100,7 @@ class StratifyJob:
             for i, one in enumerate(sample_ranges(n, p, reader.chunk_samples))
         ]
         rounds = self._rounds(n, chosen)
-        values, labels = n * chosen * 8, self._labels_bytes(n)
+        values, labels = n * chosen * 8, self.labels_bytes(n)
         scoring = 3 * n * width * 8
         taking = source.read_rows * p * reader.dtype.itemsize + 3 * source.block_rows * p * 8
         # A round holds its draw, the distances of its samples (all pairs, and a copy that the linkage works on), and
@@ -124,13 +131,43 @@ class StratifyJob:
             memory_per_worker=memory_per_worker,
         )
 
+    def _landmark_plan(self, n_workers: int, memory_per_worker: int) -> Plan:
+        from sjd_dask.jobs.stratify_landmarks import landmark_bytes, landmark_note, landmark_partitions
+
+        reader, m = self.source.reader, min(self.n_landmarks or 0, self.source.reader.n_samples)
+        partitions, width = landmark_partitions(self)
+        task, driver = landmark_bytes(self, width)
+        rounds = self._rounds(m, self.n_chosen)
+        return Plan(
+            job="stratify",
+            output=f"{self.kind}/{self.spec.output}",
+            partitions=[
+                *partitions,
+                *(Partition(i, 0, self.n_chosen, {"rounds": list(one)}) for i, one in enumerate(rounds)),
+                *(Partition(i, 0, self.n_chosen, {"draws": i}) for i in range(NULL_TASKS)),
+            ],
+            bytes_in=4 * reader.n_bytes,
+            bytes_out=2 * m * self.n_chosen * 8 + self.labels_bytes(m),
+            peak_bytes_per_task=task,
+            driver_bytes=driver,
+            notes=[
+                f"features: {self.wanted.text}",
+                landmark_note(self),
+                f"{self.recipe.resamples:,} resamples x {len(self.recipe.algorithms)} algorithms x "
+                f"{len(self.recipe.k)} numbers of groups, in {len(rounds)} tasks; {NULL_DRAWS} draws without groups",
+            ],
+            n_workers=n_workers,
+            memory_per_worker=memory_per_worker,
+        )
+
     @property
-    def _n_chosen(self) -> int:
+    def n_chosen(self) -> int:
         if self.wanted.ids is not None:
             return len(self.wanted.ids)
         return self.spec.features.top or 0
 
-    def _labels_bytes(self, n: int) -> int:
+    def labels_bytes(self, n: int) -> int:
+        """The groups of n samples in all resamples."""
         return self.recipe.resamples * len(self.recipe.algorithms) * len(self.recipe.k) * n
 
     def _rounds(self, n: int, n_chosen: int) -> list[tuple[int, int]]:
@@ -146,34 +183,39 @@ class StratifyJob:
         """Choose features, group the resamples, judge."""
         self.named.assay.check_chunks()
         phases = Phases(runner, self.cohort.files, self.cohort.layout, self.spec.output, self.fingerprint)
+        if self.n_landmarks is not None:
+            from sjd_dask.jobs.stratify_landmarks import group_by_landmarks
+
+            chosen, tables, facts = group_by_landmarks(self, phases)
+            phases.clean()
+            return tables, self._facts(chosen, facts)
         reference = ClusterReference(self.source, phases)
         chosen = choose_features(self.spec.features, self.wanted, reference)
         values = reference.by_samples(take_features, chosen.index).rows["values"]
         work = GroupingWork(values, self.source.reader.sample_ids, self.recipe)
-        token = hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=16).hexdigest()
-        labels = self._resampled(phases, work, token)
-        null = self._null(phases, work, token)
+        labels = self.resampled(phases, work)
+        null = self.null(phases, work)
         phases.clean()
         tables, facts = grouping_tables(self, values, labels, null, chosen)
         return tables, self._facts(chosen, facts)
 
-    def _null(self, phases: Phases, work: GroupingWork, token: str) -> NDArray[np.float64]:
+    def null(self, phases: Phases, work: GroupingWork) -> NDArray[np.float64]:
         """Inertia of all draws without groups, (draws, k)."""
         partitions = [
-            Partition(i, 0, work.values.shape[1], {"phase": "null", "draws": list(one), "values": token})
+            Partition(i, 0, work.values.shape[1], {"phase": "null", "draws": list(one), "values": work.token})
             for i, one in enumerate(_blocks(NULL_DRAWS, -(-NULL_DRAWS // NULL_TASKS)))
         ]
         return np.concatenate([from_table(part)["null"]["inertia"] for part in phases.run(null_task, work, partitions)])
 
-    def _resampled(self, phases: Phases, work: GroupingWork, token: str) -> NDArray[np.int8]:
+    def resampled(self, phases: Phases, work: GroupingWork) -> NDArray[np.int8]:
         """Labels of all resamples, (resamples, algorithms, k, samples)."""
         values = work.values
         partitions = [
-            Partition(i, 0, values.shape[1], {"phase": "resamples", "rounds": list(one), "values": token})
+            Partition(i, 0, values.shape[1], {"phase": "resamples", "rounds": list(one), "values": work.token})
             for i, one in enumerate(self._rounds(*values.shape))
         ]
-        shape = (len(self.recipe.algorithms), len(self.recipe.k), values.shape[0])
-        labels = np.empty((self.recipe.resamples, *shape), dtype=np.int8)
+        shape = (len(work.recipe.algorithms), len(work.recipe.k), values.shape[0])
+        labels = np.empty((work.recipe.resamples, *shape), dtype=np.int8)
         for partition, part in zip(partitions, phases.run(resample_task, work, partitions), strict=True):
             start, stop = partition.extras["rounds"]
             labels[start:stop] = from_table(part)["labels"]["labels"]
@@ -213,7 +255,7 @@ class StratifyJob:
             **({"previous": self.previous.ref} if self.previous else {}),
             **facts,
             "method_versions": {
-                name: METHOD_VERSIONS[name] for name in (*self.recipe.algorithms, "consensus", "choice")
+                name: METHOD_VERSIONS[name] for name in (*self.recipe.algorithms, "consensus", "choice", "landmarks")
             },
             "warnings": list(self.warnings),
         }
@@ -234,6 +276,11 @@ class GroupingWork:
     sample_ids: tuple[str, ...]
     recipe: Recipe
 
+    @cached_property
+    def token(self) -> str:
+        """Hash of the values: parts of others aren't taken for these."""
+        return hashlib.blake2b(np.ascontiguousarray(self.values).tobytes(), digest_size=16).hexdigest()
+
 
 def _blocks(total: int, width: int) -> list[tuple[int, int]]:
     return [(start, min(total, start + width)) for start in range(0, total, width)]
@@ -241,7 +288,7 @@ def _blocks(total: int, width: int) -> list[tuple[int, int]]:
 
 def null_task(work: GroupingWork, partition: Partition) -> pa.Table:
     """What k-means finds in some draws without groups."""
-    inertia = null_inertia(work.values, work.sample_ids, work.recipe, *partition.extras["draws"])
+    inertia = null_statistics(work.values, work.sample_ids, work.recipe, *partition.extras["draws"])
     return to_table({"null": {"inertia": inertia}})
 
 
@@ -260,25 +307,37 @@ def _portable(spec: StratifySpec) -> StratifySpec:
     return spec.model_copy(update={"features": features})
 
 
-def _quantity(spec: StratifySpec, named: SampleSource) -> tuple[str, str]:
-    """The quantity to read, and what its values are."""
+def tested_quantity(wanted: str | None, named: SampleSource) -> tuple[str, str]:
+    """The quantity to read, and what its values are.
+
+    Raises
+    ------
+    SpecError
+        Counts, or a quantity that can't be made of what is stored.
+    """
     if named.scale == names.COUNTS:
         raise SpecError(
             f"assay {named.name!r} holds counts, whose distances are those of library sizes: normalise it first "
             "(`job: normalise`), and give `layer: layers/NAME`"
         )
-    if spec.quantity is None or spec.quantity == named.quantity:
+    if wanted is None or wanted == named.quantity:
         return named.quantity, named.scale
-    if named.quantity == names.BETA and spec.quantity == names.M_VALUE:
+    if named.quantity == names.BETA and wanted == names.M_VALUE:
         return names.M_VALUE, names.M_VALUE
     possible = f"{names.BETA} or {names.M_VALUE}" if named.quantity == names.BETA else named.quantity
     raise SpecError(
-        f"assay {named.name!r} holds {named.quantity}; `quantity: {spec.quantity}` can't be made of it, only {possible}"
+        f"assay {named.name!r} holds {named.quantity}; `quantity: {wanted}` can't be made of it, only {possible}"
     )
 
 
-def _columns(spec: StratifySpec, frame: pd.DataFrame) -> list[str]:
-    """Sample columns that the spec names."""
+def sample_columns(spec: StratifySpec, frame: pd.DataFrame) -> list[str]:
+    """Sample columns that the spec names.
+
+    Raises
+    ------
+    SpecError
+        There is none of that name.
+    """
     wanted = [*spec.compare, *([spec.person] if spec.person else [])]
     for name in wanted:
         if name not in frame.columns:
@@ -288,7 +347,7 @@ def _columns(spec: StratifySpec, frame: pd.DataFrame) -> list[str]:
     return wanted
 
 
-def prepare(spec: JobSpec, base: Path) -> StratifyJob:
+def prepare(spec: JobSpec, base: Path) -> StratifyJob | AssaysJob:
     """Open the cohort, select samples, look for what makes the groups; nothing is computed.
 
     Raises
@@ -297,16 +356,21 @@ def prepare(spec: JobSpec, base: Path) -> StratifyJob:
         Naming what the spec asks for and the cohort doesn't have.
     """
     assert isinstance(spec, StratifySpec)
+    if spec.assays is not None:
+        return prepare_assays(spec, base)
     cohort = open_cohort(resolve_path(spec.cohort, base))
     named = open_source(cohort, spec.assay, spec.layer)
-    quantity, scale = _quantity(spec, named)
+    quantity, scale = tested_quantity(spec.quantity, named)
     frame, facts = select(named, cohort, spec.samples)
-    columns = _columns(spec, frame)
+    columns = sample_columns(spec, frame)
     # In the order of ids: neither storage nor the order of arrival has a say.
-    frame = frame.loc[sorted(map(str, frame.index))]
-    if len(frame) < FEWEST_SAMPLES or spec.resamples.sample_fraction * len(frame) < spec.k[1] + 1:
+    stored, frame = frame, frame.loc[sorted(map(str, frame.index))]
+    by_landmarks = spec.consensus == "landmarks" or (spec.consensus == "auto" and len(frame) > MOST_SAMPLES)
+    grouped = min(len(frame), spec.landmarks) if by_landmarks else len(frame)
+    if grouped < FEWEST_SAMPLES or spec.resamples.sample_fraction * grouped < spec.k[1] + 1:
+        what = "landmarks" if by_landmarks else "samples"
         raise DataError(
-            f"{len(frame)} samples are too few: groups need at least {FEWEST_SAMPLES}, and each resample "
+            f"{grouped} {what} are too few: groups need at least {FEWEST_SAMPLES}, and each resample "
             f"(`sample_fraction: {spec.resamples.sample_fraction:g}`) more samples than the largest k ({spec.k[1]})"
         )
     if spec.features.list is not None:
@@ -350,6 +414,10 @@ def prepare(spec: JobSpec, base: Path) -> StratifyJob:
         fingerprint=fingerprint(key),
         snapshot=assay.snapshot,
     )
+    if by_landmarks:
+        job.n_landmarks = spec.landmarks
+        in_storage = Matrix(assay.reader(list(stored.index)), quantity)
+        job.stored = Source(in_storage, scale, stored, assay.feature_ids(), assay.features())
     if wanted.absent:
         job.warnings.append(f"{wanted.absent:,} features of the list are not in {named.name}")
     if spec.features.by != "mad" and scale in (names.EXPRESSION, names.M_VALUE):

@@ -165,10 +165,13 @@ def read_list(path: str) -> tuple[list[str], str]:
     return list(dict.fromkeys(one for one in ids if one)), hashlib.blake2b(raw, digest_size=16).hexdigest()
 
 
-def choose_features(choice: FeatureChoice, wanted: Wanted, reference: ClusterReference) -> Chosen:
+def choose_features(
+    choice: FeatureChoice, wanted: Wanted, reference: ClusterReference, holes: NDArray[np.bool_] | None = None
+) -> Chosen:
     """Score every feature over the samples of the reference, and choose.
 
-    Features with a missing value or without variation are left out: distances need both.
+    Features with a missing value or without variation are left out: distances need both. `holes` marks features with a
+    missing value in other samples that matter too.
 
     Raises
     ------
@@ -179,7 +182,8 @@ def choose_features(choice: FeatureChoice, wanted: Wanted, reference: ClusterRef
     found = _scored(reference, by)
     ids = reference.feature_ids
     inside = np.ones(len(ids), dtype=bool) if wanted.ids is None else np.isin(ids.astype(str), np.array(wanted.ids))
-    missing, constant = found["missing"] & inside, found["constant"] & inside
+    missing = (found["missing"] if holes is None else found["missing"] | holes) & inside
+    constant = found["constant"] & inside & ~missing
     usable = inside & ~missing & ~constant & np.isfinite(found["score"])
     dropped = [{"reason": MISSING, "count": int(missing.sum())}, {"reason": CONSTANT, "count": int(constant.sum())}]
     place = np.flatnonzero(usable)

@@ -56,6 +56,12 @@ class StratifySpec(AssaysKeys):
         "the number of groups.",
     )
     resamples: Resamples = Field(default_factory=Resamples, description="How the cohort is drawn again and again.")
+    consensus: Literal["auto", "exact", "landmarks"] = Field(
+        "auto",
+        description="exact: of all pairs of samples. landmarks: some samples make the groups and all are placed among "
+        "them, at a cost linear in the samples. auto: exact up to 20,000 samples.",
+    )
+    landmarks: int = Field(2000, ge=20, le=20_000, description="How many samples make the groups of all.")
     seed: int = Field(1, ge=0, description="Names the draws; the same seed gives the same labels.")
     samples: str | None = Field(None, description="pandas query over the sample columns; the samples to group.")
     compare: list[str] = Field(

@@ -135,7 +135,7 @@ def principal_table(values: NDArray[np.float64], sample_ids: NDArray[Any]) -> tu
     table = pd.DataFrame({names.SAMPLE_ID: sample_ids})
     for i in range(scores.shape[1]):
         table[f"component_{i + 1}"] = scores[:, i]
-    return _arrow(table), [float(one) for one in explained if np.isfinite(one)]
+    return arrow(table), [float(one) for one in explained if np.isfinite(one)]
 
 
 def grouping_tables(
@@ -167,50 +167,81 @@ def grouping_tables(
     sample_ids = job.source.reader.sample_ids
     ids = np.array(sample_ids, dtype=object)
     choice = choose_k(values, sample_ids, recipe, labels, null, None if spec.choose_k == "auto" else spec.choose_k)
+    # The groups are those of the algorithms that found some.
+    recipe, labels = choice.trusted(recipe, labels)
     found = strata(values, sample_ids, recipe, labels, choice.k, job.previous.labels if job.previous else None)
     table = found.table.assign(ambiguous=found.ambiguous)
     stratum = table["stratum"].to_numpy(dtype=object)
     # One group has no blocks to show: the map shows what two would be.
     heat_k = choice.k if choice.k > 1 else recipe.k[0]
-    matrix = found.matrix if choice.k > 1 else _combined(labels[:, :, 0])
+    matrix = found.matrix if choice.k > 1 else combined_consensus(labels[:, :, 0])
     own = table["consensus"].to_numpy() if choice.k > 1 else matrix.mean(axis=1, dtype=np.float64)
     principal, explained = principal_table(values, ids)
-    never = pairs_never_drawn(labels[:, 0, 0])
+    features = pd.DataFrame({names.FEATURE_ID: chosen.ids, "score": chosen.scores})
+    tables = {
+        "table": arrow(table),
+        "choice": arrow(choice_table(choice)),
+        "cdf": arrow(curve_table(choice)),
+        "labels": arrow(label_table(choice, ids, stratum)),
+        "features": arrow(features),
+        "principal": principal,
+        "heat": heat_table(matrix, ids, stratum, own, choice.groups[COMBINED, heat_k]),
+        "cross": arrow(agreement_table(job.source.sheet.loc[list(sample_ids)], spec.compare, stratum)),
+    }
+    told = grouping_facts(job, choice, table, pairs_never_drawn(labels[:, 0, 0]), heat_k, explained, found.matched)
+    return tables, {**told, "consensus": {"kind": "exact"}}
+
+
+def grouping_facts(
+    job: StratifyJob,
+    choice: Choice,
+    table: pd.DataFrame,
+    never: int,
+    heat_k: int,
+    explained: list[float],
+    matched: dict[str, int],
+) -> dict[str, Any]:
+    """What a result's meta says of the groups; its warnings go to the job.
+
+    Parameters
+    ----------
+    job : StratifyJob
+    choice : Choice
+    table : DataFrame
+        The main table.
+    never : int
+        Pairs of samples that no resample drew together.
+    heat_k : int
+        The k of the stored consensus.
+    explained : list of float
+        Shares of the variance of the stored components.
+    matched : dict
+        `Strata.matched`.
+    """
     if never:
         job.warnings.append(
             f"{never:,} pairs of samples were never drawn together, and count as apart: take more `resamples`"
         )
     if choice.k == 1:
-        job.warnings.append(f"all samples are in one group, {stratum[0]}: {choice.reason}")
-    features = pd.DataFrame({names.FEATURE_ID: chosen.ids, "score": chosen.scores})
-    tables = {
-        "table": _arrow(table),
-        "choice": _arrow(choice_table(choice)),
-        "cdf": _arrow(curve_table(choice)),
-        "labels": _arrow(label_table(choice, ids, stratum)),
-        "features": _arrow(features),
-        "principal": principal,
-        "heat": heat_table(matrix, ids, stratum, own, choice.groups[COMBINED, heat_k]),
-        "cross": _arrow(agreement_table(job.source.sheet.loc[list(sample_ids)], spec.compare, stratum)),
-    }
-    facts = {
+        job.warnings.append(f"all samples are in one group, {table['stratum'].iloc[0]}: {choice.reason}")
+    return {
         "k": choice.k,
-        "chosen": "auto" if spec.choose_k == "auto" else "given",
+        "chosen": "auto" if job.spec.choose_k == "auto" else "given",
         "reason": choice.reason,
         "p_value": choice.p_value,
+        "algorithms": list(choice.algorithms),
         "sizes": {str(name): int(count) for name, count in table["stratum"].value_counts(sort=False).items()},
         "n_core": int(table["core"].sum()),
         "n_ambiguous": int(table["ambiguous"].sum()),
         "n_pairs_never_drawn": never,
         "heat_k": heat_k,
         "explained": explained,
-        "matched": found.matched,
+        "matched": matched,
     }
-    return tables, facts
 
 
-def _combined(labels: NDArray[np.int8]) -> NDArray[np.float32]:
-    """Mean consensus of the algorithms; labels (resamples, algorithms, n)."""
+def combined_consensus(labels: NDArray[np.int8]) -> NDArray[np.float32]:
+    """Mean consensus of the algorithms, (n, n); labels (resamples, algorithms, n)."""
     total = consensus_matrix(labels[:, 0])
     for a in range(1, labels.shape[1]):
         total += consensus_matrix(labels[:, a])
@@ -241,18 +272,27 @@ def curve_table(choice: Choice) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True).astype({"k": np.int64})
 
 
-def label_table(choice: Choice, sample_ids: NDArray[Any], stratum: NDArray[Any]) -> pd.DataFrame:
-    """Groups of all algorithms together at each k, named by size; at the chosen k as in the main table."""
+def label_table(
+    choice: Choice,
+    sample_ids: NDArray[Any],
+    stratum: NDArray[Any],
+    placed: dict[int, NDArray[np.int64]] | None = None,
+) -> pd.DataFrame:
+    """Groups of all algorithms together at each k, named by size; at the chosen k as in the main table.
+
+    `placed` has the groups by k where those of the choice are of landmarks only.
+    """
     made = {names.SAMPLE_ID: sample_ids}
-    for algorithm, k in choice.groups:
-        if algorithm == COMBINED:
-            groups = choice.groups[algorithm, k]
-            _, first, counts = np.unique(groups, return_index=True, return_counts=True)
-            rank = np.empty(len(counts), dtype=np.int64)
-            rank[np.lexsort((first, -counts))] = np.arange(1, len(counts) + 1)
-            made[f"k{k}"] = stratum if k == choice.k else np.array([f"C{rank[g]}" for g in groups], dtype=object)
+    by_k = {k: groups for (algorithm, k), groups in choice.groups.items() if algorithm == COMBINED}
+    for k, groups in (by_k if placed is None else placed).items():
+        _, first, inverse, counts = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
+        rank = np.empty(len(counts), dtype=np.int64)
+        rank[np.lexsort((first, -counts))] = np.arange(1, len(counts) + 1)
+        named = np.array([f"C{one}" for one in rank], dtype=object)
+        made[f"k{k}"] = stratum if k == choice.k else named[inverse]
     return pd.DataFrame(made)
 
 
-def _arrow(frame: pd.DataFrame) -> pa.Table:
+def arrow(frame: pd.DataFrame) -> pa.Table:
+    """The frame without its index."""
     return pa.Table.from_pandas(frame, preserve_index=False)

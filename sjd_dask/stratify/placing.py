@@ -1,4 +1,4 @@
-"""What each algorithm says of a sample that it hasn't seen: the group that is nearest by the algorithm's own measure."""
+"""What each algorithm says of a sample that it hasn't seen: which group is nearest by the measure of its own."""
 
 from __future__ import annotations
 
