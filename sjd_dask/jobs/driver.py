@@ -163,6 +163,12 @@ def run_spec(
     return _run(prepare(spec, base), cluster, workers, quiet)
 
 
+def stored_spec(spec: JobSpec) -> dict[str, Any]:
+    """The spec as a run keeps it to be resumed: what was said and no defaults, since a key that belongs to another
+    choice is refused when it is read again."""
+    return {**spec.model_dump(mode="json", exclude_unset=True), "job": str(spec.job), "cohort": "."}  # type: ignore[attr-defined]
+
+
 def _run(job: Job, cluster: str | Cluster, workers: int | None, quiet: bool) -> Outcome:
     from sjd_dask.runtime.events import Message, progress
     from sjd_dask.runtime.runs import open_run
@@ -170,7 +176,7 @@ def _run(job: Job, cluster: str | Cluster, workers: int | None, quiet: bool) -> 
     begin, spec = time.perf_counter(), job.spec
     if (there := job.up_to_date()) is not None:
         return Outcome(job.cohort, "", "unchanged", there, job.warnings, time.perf_counter() - begin)
-    stored = {**spec.model_dump(mode="json"), "cohort": "."}
+    stored = stored_spec(spec)
     with open_run(
         job.cohort,
         job.fingerprint,

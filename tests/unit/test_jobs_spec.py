@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from sjd_dask.errors import SpecError
+from sjd_dask.jobs.driver import stored_spec
 from sjd_dask.jobs.normalise_spec import NormaliseSpec
 from sjd_dask.jobs.spec import JOBS, AssociateSpec, parse_spec, read_spec, resolve_path
 from sjd_dask.normalise.chain import check_methods
@@ -27,6 +29,9 @@ def test_ready_to_run_specs_are_valid(path: Path) -> None:
     assert path.read_text(encoding="utf-8").startswith("# ")
     if isinstance(spec, NormaliseSpec):
         check_methods([step.make() for step in spec.steps or []] or [METHODS["log_cpm"]()], SCALES[spec.assay], COLUMNS)
+    # A run that is resumed reads what it stored.
+    stored = json.loads(json.dumps(stored_spec(spec)))
+    assert parse_spec(stored, "run") == spec.model_copy(update={"cohort": "."})
 
 
 def test_every_job_has_a_ready_to_run_spec() -> None:
