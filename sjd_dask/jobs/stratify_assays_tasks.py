@@ -385,7 +385,9 @@ def _judged(
     return judged, apart
 
 
-def _supports(phases: Phases, work: AssaysWork, voices: tuple[Voice, ...], groups: NDArray[np.int64]) -> list[Support]:
+def _supports(
+    phases: Phases, work: AssaysWork, voices: tuple[Voice, ...], heard: tuple[bool, ...], groups: NDArray[np.int64]
+) -> list[Support]:
     k = int(groups.max()) + 1
     partitions = [
         Partition(a, 0, 0, {"phase": "support", "assay": a, "k": k, "values": work.token})
