@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sjd_dask.report import facts
+from sjd_dask.report.assays_section import assays_section
 from sjd_dask.report.format import count, natural_key, number, shorten, spec_text
 from sjd_dask.report.layer_facts import Rows
 from sjd_dask.report.page import TEMPLATES, Picture, environment, picture_uri
@@ -58,6 +59,7 @@ def render_strata(meta: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -
             groups=_groups(table),
             choice=_choice(tables.get("choice")),
             cross=_cross(tables.get("cross")),
+            assays_part=assays_section(tables),
             features=_features(tables.get("features")),
             ambiguous=_ambiguous(table),
             group_pictures=_group_pictures(table, tables, meta),
