@@ -92,4 +92,4 @@ def find_groups(
     ids = [str(name) for name in data[names.SAMPLE_ID].values]
     labels = resample_labels(values, ids, recipe)
     choice = choose_k(values, ids, recipe, labels, k=None if choose == "auto" else int(choose))
-    return Grouping(strata(values, ids, recipe, labels, choice.k, previous), choice, recipe)
+    return Grouping(strata(values, ids, *choice.trusted(recipe, labels), choice.k, previous), choice, recipe)

@@ -1,83 +1,193 @@
-"""What k-means finds in Gaussian data without groups that has the covariance of the data."""
+"""What the search for groups finds in Gaussian data without groups that have the covariance of the data."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import chi2
 
-from sjd_dask.kernels.grouping import kmeans_values
 from sjd_dask.kernels.principal import principal_components
+from sjd_dask.kernels.separation import by_kurtosis, least_inertia, least_log_ratio, log_ratio, reined, whitened
 from sjd_dask.stratify.draws import NULL, STARTS, id_keys, ranking
 from sjd_dask.stratify.recipe import Recipe
 
 Floats = NDArray[np.float64]
 # Draws of data without groups: the smallest p-value is 1 / 200.
 NULL_DRAWS = 199
-# k-means starts for each k, in the data and in every draw alike.
-NULL_STARTS = 5
+# Starts for each k, and passes over the samples from each, in the data and in every draw alike: what is found needn't
+# be the best there is, as long as both are looked through in the same way.
+NULL_STARTS = 3
+NULL_PASSES = 10
+# Whitened components at most, and samples to each of them at least.
+MOST_COMPONENTS = 30
+SAMPLES_PER_COMPONENT = 6
+# Groups may lie within the first few of many components, where the others only hide them.
+FEW_COMPONENTS = 10
+# Samples farther out than this share of Gaussian ones are brought in: one that is far from all makes no groups.
+REIN = 0.99
 
 
-def null_inertia(
-    values: NDArray[np.float64], sample_ids: Sequence[str], recipe: Recipe, start: int = 0, stop: int = NULL_DRAWS
-) -> Floats:
-    """Inertia of k-means on the leading principal components of draws without groups.
+@dataclass(frozen=True)
+class Components:
+    """Leading principal components of samples, all that the test of no groups looks at.
+
+    Attributes
+    ----------
+    vectors : ndarray (n, m)
+        Orthonormal, orthogonal to 1; samples in order of their ids.
+    spread : ndarray (m,)
+        Singular values.
+    depths : tuple of int
+        How many of them are whitened: each of these.
+    starts : tuple of ndarray of int64 (starts, k)
+        First centres for every k of the recipe.
+    order : ndarray of int64 (n,)
+        Places of the samples in the order given.
+    """
+
+    vectors: Floats
+    spread: Floats
+    depths: tuple[int, ...]
+    starts: tuple[NDArray[np.int64], ...]
+    order: NDArray[np.int64]
+
+
+def components_of(values: NDArray[np.float64], sample_ids: Sequence[str], recipe: Recipe) -> Components:
+    """Components, and what else the data and all draws share.
 
     Parameters
     ----------
     values : ndarray (n, p)
     sample_ids : sequence of str (n,)
     recipe : Recipe
-        `k`, `seed` and `mixture_components` (how many components) are used.
+        `k`, `seed` and `mixture_components` (components that k-means works on) are used.
+    """
+    n, p = values.shape
+    order = np.asarray(sorted(range(n), key=lambda i: sample_ids[i]), dtype=np.int64)
+    most = max(recipe.mixture_components, min(MOST_COMPONENTS, max(1, n // SAMPLES_PER_COMPONENT)))
+    scores, explained = principal_components(values[order], min(most, max(1, n - 2)))
+    scores = scores[:, ~np.isnan(scores).any(axis=0)]
+    spread = np.sqrt(np.einsum("ij,ij->j", scores, scores))
+    depths: tuple[int, ...] = ()
+    if spread.size:
+        total = float(spread[0] ** 2 / explained[0])
+        deep = min(n_beyond_noise(spread**2, total, n, p), max(1, n // SAMPLES_PER_COMPONENT), MOST_COMPONENTS)
+        deep = max(min(2, spread.size), min(deep, spread.size))
+        depths = tuple(sorted({deep, min(deep, FEW_COMPONENTS)}))
+        width = max(deep, min(recipe.mixture_components, spread.size))
+        scores, spread = scores[:, :width], spread[:width]
+    keys = id_keys([sample_ids[i] for i in order])
+    starts = tuple(
+        np.stack([ranking(keys, recipe.seed, NULL, STARTS, k, s)[:k] for s in range(NULL_STARTS)]) for k in recipe.k
+    )
+    return Components(scores / np.where(spread > 0, spread, 1.0), spread, depths, starts, order)
+
+
+def n_beyond_noise(squares: Floats, total: float, n: int, p: int) -> int:
+    """How many leading components have more variance than independent noise would give any.
+
+    Parameters
+    ----------
+    squares : ndarray (m,)
+        Squared singular values of the centred data (n, p), the largest first; all of them or the leading ones.
+    total : float
+        Sum of all of them.
+
+    Notes
+    -----
+    Noise of variance s^2 in what is left after r components, (n - 1 - r) x (p - r), has no squared singular value
+    above s^2 (sqrt(n - 1 - r) + sqrt(p - r))^2 (Marchenko and Pastur 1967); s^2 is the mean of what is left. From r = 0
+    upwards until r is the number above. Where the noise isn't independent, too many are counted: the caller caps them.
+    """
+    found = 0
+    while found < min(len(squares), n - 2, p - 1):
+        rows, columns = n - 1 - found, p - found
+        noise = (total - float(squares[:found].sum())) / (rows * columns)
+        above = int(np.count_nonzero(squares > noise * (np.sqrt(rows) + np.sqrt(columns)) ** 2))
+        if above <= found:
+            break
+        found = above
+    return found
+
+
+def null_statistics(
+    values: NDArray[np.float64], sample_ids: Sequence[str], recipe: Recipe, start: int = 0, stop: int = NULL_DRAWS
+) -> Floats:
+    """How far apart groups are that are found in draws without groups.
+
+    Parameters
+    ----------
+    values : ndarray (n, p)
+    sample_ids : sequence of str (n,)
+    recipe : Recipe
+        See `components_of`.
     start, stop : int
         Draws, from 0.
 
     Returns
     -------
-    ndarray (stop - start, n_k)
-        log of the sum of squared distances to the own centre.
+    ndarray (stop - start, n_k x (1 + n_depths))
+        For every k the log of the share of inertia that k-means leaves on the leading components, then for each depth
+        and every k the log of det(W) / det(T) (groups within, total) of groups of as many whitened components.
 
     Notes
     -----
     With X = U S V' the centred data, a draw is Q S V' with Q a random orthonormal matrix orthogonal to 1. For
     independent Gaussian samples of any covariance U is distributed as Q is, independently of S and V, so the data and
-    the draws are exchangeable where there are no groups, and ranks among them are exact p-values. (Draws of a Gaussian
-    with the sample covariance would not be: their own covariance spreads more than that of the data.)
+    the draws are exchangeable where there are no groups, and ranks among them are exact p-values whatever is computed
+    of U and S. (Draws of a Gaussian with the sample covariance would not be: their own covariance spreads more than
+    that of the data.) The determinants don't change with the scale of any direction, so they find groups that lie
+    beside continuous factors of far more variance, and far samples are brought in before. Inertia looks where most
+    variance is; it is for the gap that is shown, and takes no part in the test: one sample far from all others, or
+    tails heavier than Gaussian, would pass for groups.
     """
-    scores, order = _scores(values, sample_ids, recipe)
-    starts = _starts(sample_ids, order, recipe)
-    spread = np.sqrt(np.einsum("ij,ij->j", scores, scores))
-    out = np.empty((stop - start, len(recipe.k)))
+    base = components_of(values, sample_ids, recipe)
+    out = np.empty((stop - start, len(recipe.k) * (1 + len(base.depths))))
     for at, draw in enumerate(range(start, stop)):
         bits = np.random.Philox(key=[recipe.seed & 0xFFFF_FFFF_FFFF_FFFF, (NULL << 32) + draw])
-        normal = np.random.Generator(bits).standard_normal(scores.shape)
+        normal = np.random.Generator(bits).standard_normal(base.vectors.shape)
         turned, _ = np.linalg.qr(normal - normal.mean(axis=0))
-        out[at] = _log_inertia(turned * spread, starts)
+        out[at] = _statistics(turned, base, recipe)
     return out
 
 
-def data_inertia(values: NDArray[np.float64], sample_ids: Sequence[str], recipe: Recipe) -> Floats:
-    """The same of the data themselves, (n_k,)."""
-    scores, order = _scores(values, sample_ids, recipe)
-    return _log_inertia(scores, _starts(sample_ids, order, recipe))
+def data_statistics(base: Components, recipe: Recipe) -> Floats:
+    """The same of the data themselves, (n_k x (1 + n_depths),)."""
+    return _statistics(base.vectors, base, recipe)
 
 
-def _scores(values: Floats, sample_ids: Sequence[str], recipe: Recipe) -> tuple[Floats, NDArray[np.int64]]:
-    order = np.asarray(sorted(range(len(values)), key=lambda i: sample_ids[i]), dtype=np.int64)
-    scores, _ = principal_components(values[order], recipe.mixture_components)
-    return np.ascontiguousarray(scores[:, ~np.isnan(scores).any(axis=0)]), order
+def group_separation(base: Components, labellings: Sequence[NDArray[np.int64]]) -> Floats:
+    """log det(W) / det(T) of given groups for each depth, (n_labellings, n_depths).
+
+    Parameters
+    ----------
+    base : Components
+    labellings : sequence of ndarray of int64 (n,)
+        Groups from 0, samples in the order given to `components_of`.
+    """
+    tables = [_whitened(base.vectors, depth) for depth in base.depths]
+    return np.array([[log_ratio(table, one[base.order]) for table in tables] for one in labellings])
 
 
-def _starts(sample_ids: Sequence[str], order: NDArray[np.int64], recipe: Recipe) -> list[NDArray[np.int64]]:
-    """First centres for every k, (starts, k), the same for the data and all draws."""
-    keys = id_keys([sample_ids[i] for i in order])
-    return [
-        np.stack([ranking(keys, recipe.seed, NULL, STARTS, k, s)[:k] for s in range(NULL_STARTS)]) for k in recipe.k
-    ]
+def _statistics(vectors: Floats, base: Components, recipe: Recipe) -> Floats:
+    if not base.spread.size:
+        return np.zeros(len(recipe.k))
+    width = min(recipe.mixture_components, base.spread.size)
+    scores = np.ascontiguousarray(vectors[:, :width] * base.spread[:width])
+    found = [np.log(max(least_inertia(scores, first, NULL_PASSES), np.finfo(np.float64).tiny)) for first in base.starts]
+    for depth in base.depths:
+        table = by_kurtosis(_whitened(vectors, depth))
+        found += [least_log_ratio(table, first, NULL_PASSES)[0] for first in base.starts]
+    return np.asarray(found)
 
 
-def _log_inertia(scores: Floats, starts: list[NDArray[np.int64]]) -> Floats:
-    least = np.finfo(np.float64).tiny
-    table = np.ascontiguousarray(scores)
-    return np.log([max(kmeans_values(table, first)[1], least) for first in starts])
+def _whitened(vectors: Floats, depth: int) -> Floats:
+    return whitened(reined(vectors[:, :depth], _radius(depth)))
+
+
+def _radius(width: int) -> float:
+    """Of a ball that holds the share `REIN` of Gaussian samples."""
+    return float(np.sqrt(chi2.ppf(REIN, width)))

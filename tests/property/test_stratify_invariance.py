@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sjd_dask.stratify.choose import choose_k
-from sjd_dask.stratify.null import null_inertia
+from sjd_dask.stratify.null import null_statistics
 from sjd_dask.stratify.recipe import Recipe
 from sjd_dask.stratify.resampling import resample_labels
 from sjd_dask.stratify.strata import strata
@@ -51,10 +51,10 @@ def test_choice_and_strata_over_order(seed):
     values, ids = _scene(seed, 30)
     recipe = Recipe(k=(2, 3), resamples=6, seed=seed)
     labels = resample_labels(values, ids, recipe)
-    null = null_inertia(values, ids, recipe, 0, 20)
+    null = null_statistics(values, ids, recipe, 0, 20)
     turn = np.random.default_rng(seed).permutation(30)
     other_ids = [ids[i] for i in turn]
-    assert np.array_equal(null_inertia(values[turn], other_ids, recipe, 0, 20), null)
+    assert np.array_equal(null_statistics(values[turn], other_ids, recipe, 0, 20), null)
     first = choose_k(values, ids, recipe, labels, null)
     second = choose_k(values[turn], other_ids, recipe, labels[..., turn], null)
     assert first.k == second.k

@@ -16,7 +16,7 @@ from sjd_dask.stratify.agreement import adjusted_rand_index, cross_table, normal
 from sjd_dask.stratify.choose import COMBINED, choose_k
 from sjd_dask.stratify.consensus import consensus_curves, consensus_groups, consensus_matrix, pairs_never_drawn
 from sjd_dask.stratify.distances import inner_products, sample_distances, silhouette_widths
-from sjd_dask.stratify.null import data_inertia, null_inertia
+from sjd_dask.stratify.null import components_of, data_statistics, null_statistics
 from sjd_dask.stratify.recipe import ALGORITHMS, Recipe
 from sjd_dask.stratify.resampling import resample_labels
 from sjd_dask.stratify.strata import strata
@@ -59,7 +59,7 @@ def test_cuts_are_those_of_scipy():
 def test_kmeans_on_values_and_inner_products_are_one():
     values, truth = planted(80, 30, 3.0, 1)
     starts = np.array([[0, 30, 50, 78], [1, 2, 3, 4]])
-    by_gram, inertia = kmeans_gram(inner_products(values), starts)
+    by_gram, inertia = kmeans_gram(inner_products(values), np.ones(80, dtype=bool), starts)
     by_values, same = kmeans_values(values, starts)
     assert adjusted_rand_score(by_gram, by_values) == 1.0
     assert adjusted_rand_score(by_gram, truth) == 1.0
@@ -71,7 +71,7 @@ def test_kmeans_on_values_and_inner_products_are_one():
 def test_kmeans_of_equal_samples():
     values = np.repeat([[0.0, 0.0], [1.0, 2.0]], 4, axis=0)
     for labels, inertia in (
-        kmeans_gram(inner_products(values), np.array([[0, 1, 2]])),
+        kmeans_gram(inner_products(values), np.ones(8, dtype=bool), np.array([[0, 1, 2]])),
         kmeans_values(values, np.array([[0, 1, 2]])),
     ):
         assert not set(labels[:4]) & set(labels[4:])
@@ -156,7 +156,7 @@ def test_planted_classes_are_chosen_and_described(scene):
 
 def test_a_given_k_is_said(scene):
     values, _, ids, recipe, labels = scene
-    null = null_inertia(values, ids, recipe, 0, 60)
+    null = null_statistics(values, ids, recipe, 0, 60)
     choice = choose_k(values, ids, recipe, labels, null, k=2)
     assert choice.k == 2
     assert choice.reason.startswith("k = 2 was asked for. Without that, k = 4")
@@ -185,7 +185,7 @@ def test_no_groups_are_invented():
         values, _ = planted(60, 80, 0.0, seed)
         ids = names_of(len(values))
         recipe = Recipe(("hierarchical",), resamples=5, k=(2, 3, 4), seed=seed)
-        null = null_inertia(values, ids, recipe, 0, 99)
+        null = null_statistics(values, ids, recipe, 0, 99)
         invented += choose_k(values, ids, recipe, resample_labels(values, ids, recipe), null).k > 1
     assert invented <= 2
 
@@ -194,9 +194,10 @@ def test_null_draws_keep_the_spread_of_the_data():
     values, _ = planted(60, 80, 0.0, 1)
     ids = names_of(len(values))
     recipe = Recipe(k=(2, 3))
-    whole = null_inertia(values, ids, recipe, 0, 30)
-    assert np.array_equal(whole[10:20], null_inertia(values, ids, recipe, 10, 20))
-    assert np.abs(whole.mean(axis=0) - data_inertia(values, ids, recipe)).max() < 0.1
+    whole = null_statistics(values, ids, recipe, 0, 30)
+    assert np.array_equal(whole[10:20], null_statistics(values, ids, recipe, 10, 20))
+    here = data_statistics(components_of(values, ids, recipe), recipe)
+    assert np.abs(whole.mean(axis=0) - here)[: len(recipe.k)].max() < 0.1
 
 
 def test_find_groups_on_a_dataarray():
