@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sjd_dask.kernels.keyed import mixed, positions_of_least
+
 Keys = NDArray[np.uint64]
 SAMPLES, FEATURES, STARTS, NULL = 1, 2, 3, 4
 
@@ -20,22 +22,29 @@ def id_keys(ids: Sequence[str]) -> Keys:
 
 def position_keys(n: int) -> Keys:
     """A number for each position, (n,)."""
-    return _mix(np.arange(1, n + 1, dtype=np.uint64))
+    return mixed(np.arange(1, n + 1, dtype=np.uint64), np.empty(0, dtype=np.uint64))
 
 
 def ranking(keys: Keys, *purpose: int) -> NDArray[np.int64]:
     """Positions of `keys` in a random order that `purpose` (seed, round, ...) fixes, (n,)."""
-    with np.errstate(over="ignore"):
-        state = np.zeros(1, dtype=np.uint64)
-        for number in purpose:
-            state = _mix(state ^ np.uint64(number & 0xFFFF_FFFF_FFFF_FFFF))
-        return np.argsort(_mix(keys ^ state), kind="stable")
+    return np.argsort(mixed(keys, _numbers(purpose)), kind="stable")
 
 
-def _mix(x: Keys) -> Keys:
-    """SplitMix64 (Steele, Lea and Flood 2014)."""
-    with np.errstate(over="ignore"):
-        x = x + np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return x ^ (x >> np.uint64(31))
+def drawn(keys: Keys, count: int, *purpose: int) -> NDArray[np.int64]:
+    """The first `count` of `ranking`, ascending."""
+    if count == len(keys):
+        return np.arange(count)
+    numbers = mixed(keys, _numbers(purpose))
+    limit = np.partition(numbers, count - 1)[count - 1]
+    found = np.flatnonzero(numbers <= limit)
+    # Two keys can be equal; then the ranking decides.
+    return found if len(found) == count else np.sort(np.argsort(numbers, kind="stable")[:count])
+
+
+def first_few(keys: Keys, count: int, *purpose: int) -> NDArray[np.int64]:
+    """The first `count` of `ranking`, in its order; made for a few of many."""
+    return positions_of_least(mixed(keys, _numbers(purpose)), count)
+
+
+def _numbers(purpose: tuple[int, ...]) -> Keys:
+    return np.array([number & 0xFFFF_FFFF_FFFF_FFFF for number in purpose], dtype=np.uint64)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import linkage
 
-from sjd_dask.kernels.grouping import condensed, cut_merges, kmeans_gram, kmeans_values
+from sjd_dask.kernels.grouping import cut_merges
+from sjd_dask.kernels.kmeans import kmeans_gram, kmeans_values
+from sjd_dask.kernels.linkage import METHODS, square_of, tree_of
+from sjd_dask.kernels.medoids import build_medoids, swap_medoids
+from sjd_dask.kernels.mixture import mixture_groups
 from sjd_dask.kernels.principal import principal_components
 from sjd_dask.stratify.distances import inner_products, sample_distances
-from sjd_dask.stratify.draws import FEATURES, SAMPLES, STARTS, id_keys, position_keys, ranking
+from sjd_dask.stratify.draws import FEATURES, SAMPLES, STARTS, drawn, first_few, id_keys, position_keys
 from sjd_dask.stratify.recipe import HIERARCHICAL, KMEANS, MIXTURE, PAM, Recipe, check_values, n_drawn
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int8]
-# Above this many samples k-means works on values: inner products would be gathered anew for each resample.
+# Above this many samples k-means works on values: the inner products would be more than the values are.
 GRAM_SAMPLES = 4096
 
 
@@ -51,32 +54,54 @@ def resample_labels(
     -----
     Method: consensus clustering (Monti et al. 2003). Every round draws floor(fraction x n) samples without replacement.
     """
-    stop = recipe.resamples if stop is None else stop
-    check_values(values, sample_ids, recipe)
-    n = len(values)
-    # One order for all callers: then sums and ties fall the same way, and labels are equal bit for bit.
-    order = np.asarray(sorted(range(n), key=lambda i: sample_ids[i]), dtype=np.int64)
-    table = np.ascontiguousarray(values[order], dtype=np.float64)
-    keys = id_keys([sample_ids[i] for i in order])
-    out = np.full((stop - start, len(recipe.algorithms), len(recipe.k), n), -1, dtype=np.int8)
-    prepared = _Prepared(table, recipe) if recipe.feature_fraction == 1.0 else None
-    m, width = n_drawn(n, recipe.sample_fraction), n_drawn(table.shape[1], recipe.feature_fraction)
-    features = position_keys(table.shape[1])
-    for at, round_ in enumerate(range(start, stop)):
-        rows = np.sort(ranking(keys, recipe.seed, round_, SAMPLES)[:m])
-        now = prepared
-        if now is None:
-            columns = np.sort(ranking(features, recipe.seed, round_, FEATURES)[:width])
-            now = _Prepared(np.ascontiguousarray(table[:, columns]), recipe)
-        for a, algorithm in enumerate(recipe.algorithms):
-            out[at, a][:, order[rows]] = _cluster(algorithm, now, rows, keys[rows], recipe, round_)
-    return out
+    return Resampling(values, sample_ids, recipe).labels(start, recipe.resamples if stop is None else stop)
+
+
+class Resampling:
+    """Samples made ready once for many rounds; several threads may ask for rounds at the same time.
+
+    Parameters
+    ----------
+    values, sample_ids, recipe
+        See `resample_labels`.
+    """
+
+    def __init__(self, values: NDArray[np.float64], sample_ids: Sequence[str], recipe: Recipe) -> None:
+        check_values(values, sample_ids, recipe)
+        self.recipe = recipe
+        # One order for all callers: then sums and ties fall the same way, and labels are equal bit for bit.
+        self.order = np.asarray(sorted(range(len(values)), key=lambda i: sample_ids[i]), dtype=np.int64)
+        self.table = np.ascontiguousarray(values[self.order], dtype=np.float64)
+        self.keys = id_keys([sample_ids[i] for i in self.order])
+        self.whole = _Prepared(self.table, recipe) if recipe.feature_fraction == 1.0 else None
+
+    def prepare(self) -> None:
+        """Make now what the first round would make: before threads start, so that each isn't made by several."""
+        if self.whole is not None:
+            self.whole.make()
+
+    def labels(self, start: int, stop: int) -> Labels:
+        """Labels of some rounds; see `resample_labels`."""
+        recipe, (n, p) = self.recipe, self.table.shape
+        out = np.full((stop - start, len(recipe.algorithms), len(recipe.k), n), -1, dtype=np.int8)
+        m = n_drawn(n, recipe.sample_fraction)
+        features, width = position_keys(p), n_drawn(p, recipe.feature_fraction)
+        for at, round_ in enumerate(range(start, stop)):
+            rows = drawn(self.keys, m, recipe.seed, round_, SAMPLES)
+            now = self.whole
+            if now is None:
+                columns = drawn(features, width, recipe.seed, round_, FEATURES)
+                now = _Prepared(np.ascontiguousarray(self.table[:, columns]), recipe)
+            for a, algorithm in enumerate(recipe.algorithms):
+                out[at, a][:, self.order[rows]] = _cluster(algorithm, now, rows, self.keys[rows], recipe, round_)
+        return out
 
 
 def full_labels(values: NDArray[np.float64], sample_ids: Sequence[str], recipe: Recipe) -> Labels:
     """Cluster all samples on all features once, (n_algorithms, n_k, n): `resample_labels` with nothing left out."""
     whole = replace(recipe, sample_fraction=1.0, feature_fraction=1.0, starts=max(recipe.starts, 10))
-    return resample_labels(values, sample_ids, whole, 0, 1)[0]
+    found: Labels = resample_labels(values, sample_ids, whole, 0, 1)[0]
+    return found
 
 
 class _Prepared:
@@ -84,30 +109,35 @@ class _Prepared:
 
     def __init__(self, table: Floats, recipe: Recipe) -> None:
         self.table = table
-        self.distance = recipe.distance
-        self.components = recipe.mixture_components
-        self._distances: Floats | None = None
-        self._gram: Floats | None = None
-        self._scores: Floats | None = None
+        self.recipe = recipe
+
+    def make(self) -> None:
+        """Make all that the recipe's algorithms need."""
+        for algorithm in self.recipe.algorithms:
+            if algorithm in (HIERARCHICAL, PAM):
+                _ = self.distances
+            elif algorithm == MIXTURE:
+                _ = self.scores
+            elif self.by_gram:
+                _ = self.gram
 
     @property
+    def by_gram(self) -> bool:
+        """Whether k-means works on inner products."""
+        return len(self.table) <= GRAM_SAMPLES
+
+    @cached_property
     def distances(self) -> Floats:
-        if self._distances is None:
-            self._distances = sample_distances(self.table, self.distance)
-        return self._distances
+        return sample_distances(self.table, self.recipe.distance)
 
-    @property
+    @cached_property
     def gram(self) -> Floats:
-        if self._gram is None:
-            self._gram = inner_products(self.table)
-        return self._gram
+        return inner_products(self.table)
 
-    @property
+    @cached_property
     def scores(self) -> Floats:
-        if self._scores is None:
-            scores, _ = principal_components(self.table, self.components)
-            self._scores = np.ascontiguousarray(scores[:, ~np.isnan(scores).any(axis=0)])
-        return self._scores
+        scores, _ = principal_components(self.table, self.recipe.mixture_components)
+        return np.ascontiguousarray(scores[:, ~np.isnan(scores).any(axis=0)])
 
 
 def _cluster(
@@ -115,60 +145,32 @@ def _cluster(
 ) -> Labels:
     """Groups of the drawn rows for every k, (n_k, m)."""
     if algorithm == HIERARCHICAL:
-        tree = linkage(condensed(prepared.distances, rows), method=recipe.linkage)
-        return np.asarray(cut_merges(tree[:, :2].astype(np.int64), np.asarray(recipe.k, dtype=np.int64)))
+        merges, _ = tree_of(prepared.distances, rows, METHODS[recipe.linkage])
+        return np.asarray(cut_merges(merges, np.asarray(recipe.k, dtype=np.int64)))
+    if algorithm == PAM:
+        return np.stack(_pam(square_of(prepared.distances, rows), recipe.k))
     starts = [
-        np.stack([ranking(keys, recipe.seed, round_, STARTS, k, s)[:k] for s in range(recipe.starts)]) for k in recipe.k
+        np.stack([first_few(keys, k, recipe.seed, round_, STARTS, k, s) for s in range(recipe.starts)])
+        for k in recipe.k
     ]
     if algorithm == KMEANS:
         return np.stack(_kmeans(prepared, rows, starts))
-    if algorithm == PAM:
-        return np.stack(_pam(prepared.distances[np.ix_(rows, rows)], recipe.k))
     assert algorithm == MIXTURE
-    return np.stack([_mixture(prepared.scores[rows], first) for first in starts])
+    scores = np.ascontiguousarray(prepared.scores[rows])
+    return np.stack([mixture_groups(scores, kmeans_values(scores, first)[0], first.shape[1]) for first in starts])
 
 
 def _kmeans(prepared: _Prepared, rows: NDArray[np.int64], starts: list[NDArray[np.int64]]) -> list[Labels]:
-    if len(prepared.table) <= GRAM_SAMPLES:
-        gram = prepared.gram[np.ix_(rows, rows)]
-        return [kmeans_gram(gram, first)[0] for first in starts]
-    table = prepared.table[rows]
-    return [kmeans_values(table, first)[0] for first in starts]
+    if not prepared.by_gram:
+        table = prepared.table[rows]
+        return [kmeans_values(table, first)[0] for first in starts]
+    here = np.zeros(len(prepared.table), dtype=np.bool_)
+    here[rows] = True
+    return [kmeans_gram(prepared.gram, here, rows[first])[0][rows] for first in starts]
 
 
 def _pam(distances: Floats, sizes: tuple[int, ...]) -> list[Labels]:
-    """Partitioning around medoids (Kaufman and Rousseeuw 1990): BUILD, then swaps as FastPAM1 finds them."""
-    import kmedoids
-
+    """Partitioning around medoids (Kaufman and Rousseeuw 1990): BUILD, then the best swap until none helps."""
     # BUILD is greedy, so its medoids for k are the first k of those for the largest.
-    medoids = kmedoids.pam_build(distances, max(sizes)).medoids
-    found = [kmedoids.fastpam1(distances, medoids[:k].copy()) for k in sizes]
-    return [np.asarray(one.labels).astype(np.int8) for one in found]
-
-
-def _mixture(scores: Floats, starts: NDArray[np.int64]) -> Labels:
-    """Gaussian mixture with diagonal covariances, started from k-means."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture
-
-    k = starts.shape[1]
-    labels, _ = kmeans_values(scores, starts)
-    counts = np.bincount(labels, minlength=k)
-    if (counts == 0).any():
-        return labels
-    spread = float(scores.var(axis=0).max())
-    means = np.stack([scores[labels == c].mean(axis=0) for c in range(k)])
-    variances = np.stack([scores[labels == c].var(axis=0) for c in range(k)])
-    model = GaussianMixture(
-        k,
-        covariance_type="diag",
-        weights_init=counts / counts.sum(),
-        means_init=means,
-        precisions_init=1.0 / (variances + 1e-3 * spread),
-        reg_covar=1e-3 * spread,
-        random_state=0,
-    )
-    with warnings.catch_warnings():
-        # A fit that stops at its last iteration is a clustering too; how steady it is shows in the consensus.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return np.asarray(model.fit_predict(scores)).astype(np.int8)
+    medoids = build_medoids(distances, max(sizes))
+    return [swap_medoids(distances, medoids[:k])[0] for k in sizes]
