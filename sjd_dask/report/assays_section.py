@@ -108,7 +108,7 @@ def _picture(support: pd.DataFrame) -> Picture:
     assays = list(dict.fromkeys(support["assay"]))
     strata = sorted(support["stratum"].unique(), key=natural_key)
     return Picture(
-        "wide",
+        "half",
         picture_uri(support_map(support, assays, strata)),
         f"Silhouette of {len(strata)} groups within each of {len(assays)} assays.",
         "Mean silhouette of each group within each assay; a frame marks the assays that support the group: their "

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from sjd_dask.stratify.agreement import adjusted_rand_index
-from sjd_dask.stratify.assays import Voice, assay_consensus, mean_silhouettes, of_algorithm, pooled_consensus
+from sjd_dask.stratify.assays import Voice, assay_consensus, mean_silhouettes, pooled_consensus
 from sjd_dask.stratify.consensus import consensus_groups
 from sjd_dask.stratify.distances import silhouette_widths
 from sjd_dask.stratify.draws import id_keys, ranking
@@ -87,7 +87,7 @@ def assay_strata(
         groups = consensus_groups(matrix, k)
         heard = sorted({a for one in voices for a in one.algorithms})
         algorithms = [algorithms[a] for a in heard]
-        separate = np.stack([_alone(of_algorithm(voices, a), groups, k) for a in heard])
+        separate = np.stack([_alone(voices, a, groups, k) for a in heard])
         (widths,) = mean_silhouettes(assays, groups[None], distance)
     means = mean_with_groups(matrix, groups, k)
     table, ambiguous, by_algorithm, matched = strata_table(
@@ -96,10 +96,11 @@ def assay_strata(
     return Strata(table, ambiguous, matrix, by_algorithm, matched), groups
 
 
-def _alone(voices: Sequence[Voice], groups: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-    """Groups of one algorithm; of a sample that it doesn't hear of, in the assays where it counts, those of all."""
+def _alone(voices: Sequence[Voice], a: int, groups: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+    """Groups of one algorithm by the assays where it counts; of a sample that none of them has, those of all."""
+    voices = [one for one in voices if a in one.algorithms]
     there = np.unique(np.concatenate([one.rows for one in voices]))
-    placed = [Voice(np.searchsorted(there, one.rows), one.labels, one.algorithms) for one in voices]
+    placed = [Voice(np.searchsorted(there, one.rows), one.labels, (a,)) for one in voices]
     own = consensus_groups(pooled_consensus(placed, len(there))[0], k)
     out = groups.copy()
     shared = np.zeros((k, k), dtype=np.int64)

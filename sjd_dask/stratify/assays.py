@@ -134,9 +134,11 @@ def through_others(matrix: Consensus, known: NDArray[np.bool_]) -> Consensus:
     return np.asarray((out + out.T) / np.float32(2.0))
 
 
-def of_algorithm(voices: Sequence[Voice], a: int) -> list[Voice]:
-    """One algorithm alone: in the assays where it counts, or in all where it counts in none."""
-    some = [one for one in voices if a in one.algorithms] or voices
+def of_algorithm(voices: Sequence[Voice], a: int, n: int) -> list[Voice]:
+    """One algorithm alone: in the assays where it counts, as long as they have all samples among them, else in all."""
+    some = [one for one in voices if a in one.algorithms]
+    if not some or len(np.unique(np.concatenate([one.rows for one in some]))) < n:
+        some = list(voices)
     return [Voice(one.rows, one.labels, (a,)) for one in some]
 
 
@@ -154,7 +156,7 @@ def judge(voices: Sequence[Voice], k: int, assays: Sequence[AssayTable], n: int,
         Of the silhouettes.
     """
     n_algorithms = voices[0].labels.shape[1]
-    sets = [*(of_algorithm(voices, a) for a in range(n_algorithms)), list(voices)]
+    sets = [*(of_algorithm(voices, a, n) for a in range(n_algorithms)), list(voices)]
     groups, curves, steady = [], [], []
     for some in sets:
         matrix, known = pooled_consensus(some, n)
