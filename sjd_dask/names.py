@@ -71,6 +71,7 @@ F_CONTRAST: Final = "F"
 # Kinds of results.
 ASSOCIATIONS: Final = "associations"
 STRATA: Final = "strata"
+EXPLANATIONS: Final = "explanations"
 RESULT_KINDS: Final = (
     "associations",
     "layers",
@@ -78,6 +79,7 @@ RESULT_KINDS: Final = (
     "fractions",
     "surrogates",
     "strata",
+    "explanations",
     "classes",
     "reported",
     "changes",

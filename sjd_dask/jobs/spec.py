@@ -134,6 +134,7 @@ JOBS: dict[str, str] = {
     "deconvolve": "sjd_dask.jobs.cells_spec:DeconvolveSpec",
     "surrogates": "sjd_dask.jobs.cells_spec:SurrogatesSpec",
     "stratify": "sjd_dask.jobs.stratify_spec:StratifySpec",
+    "explain": "sjd_dask.jobs.explain_spec:ExplainSpec",
 }
 
 

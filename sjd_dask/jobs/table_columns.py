@@ -190,4 +190,25 @@ TABLES: dict[str, ResultTable] = {
         },
         patterns={"^membership_.+$": ("double", "Share of the group in the sample; they sum to 1.")},
     ),
+    names.EXPLANATIONS: ResultTable(
+        "One row per assay, feature, group and comparison. Companion tables: summary (features found), modules "
+        "(scores between groups), module_genes (what matched), module_scores (each sample), clinical (tests of sample "
+        "columns), clinical_groups, shares (what else explains the groups), stability, visits, agreement, cross.",
+        {
+            "assay": ("string", "Assay, or layer with its version."),
+            names.FEATURE_ID: ("string", "Feature."),
+            "group": ("string", "Group of the grouping."),
+            "against": ("string", "healthy, or rest: all samples of the other groups."),
+            "effect": ("double", "Difference of means, adjusted for the covariates, in units of the tested quantity."),
+            "standard_error": ("double", "Standard error of the effect, from the moderated variance."),
+            "statistic": ("double", "Moderated t."),
+            "df": ("double", "Degrees of freedom of the statistic, prior ones included."),
+            "p_value": ("double", "Two-sided p-value; of a descriptive feature it proves nothing."),
+            "q_value": ("double", "Benjamini-Hochberg within assay, group and comparison."),
+            "log_odds": ("double", "B: log-odds of differential signal, natural logarithm."),
+            "mean": ("double", "Mean of the feature over the samples used, in units of the tested quantity."),
+            "n_samples": ("int64", "Samples with a value."),
+            "descriptive": ("bool", "The feature made the groups: its differences describe them, and prove nothing."),
+        },
+    ),
 }
