@@ -23,8 +23,9 @@ from sjd_dask.jobs.sources import SampleSource, open_source, select
 from sjd_dask.jobs.spec import JobSpec, resolve_path
 from sjd_dask.jobs.stratify_assays import AssaysJob, prepare_assays
 from sjd_dask.jobs.stratify_features import Chosen, Wanted, choose_features, take_features, wanted_features
+from sjd_dask.jobs.stratify_previous import Previous, previous_labels
 from sjd_dask.jobs.stratify_spec import StratifySpec
-from sjd_dask.jobs.stratify_tables import Previous, grouping_tables, previous_labels
+from sjd_dask.jobs.stratify_tables import grouping_tables
 from sjd_dask.runtime.fingerprint import fingerprint
 from sjd_dask.runtime.plan import PROCESS_BYTES, Partition, Plan, size
 from sjd_dask.store.cohort import open_cohort
@@ -241,6 +242,7 @@ class StratifyJob:
                 "used": len(chosen.ids),
                 "choice": self.wanted.text,
                 "dropped": chosen.dropped,
+                **({"sets": self.wanted.sets} if self.wanted.sets else {}),
             },
             "recipe": {
                 "algorithms": list(self.recipe.algorithms),
@@ -252,7 +254,7 @@ class StratifyJob:
                 "feature_fraction": self.recipe.feature_fraction,
                 "seed": self.recipe.seed,
             },
-            **({"previous": self.previous.ref} if self.previous else {}),
+            **({"previous": self.previous.ref, "matched_by": self.previous.by} if self.previous else {}),
             **facts,
             "method_versions": {
                 name: METHOD_VERSIONS[name] for name in (*self.recipe.algorithms, "consensus", "choice", "landmarks")
@@ -338,7 +340,9 @@ def sample_columns(spec: StratifySpec, frame: pd.DataFrame) -> list[str]:
     SpecError
         There is none of that name.
     """
-    wanted = [*spec.compare, *([spec.person] if spec.person else [])]
+    wanted = [*spec.compare, *(one for one in (spec.person, spec.visit) if one)]
+    if spec.person and not spec.visit and names.VISIT in frame.columns:
+        wanted.append(names.VISIT)
     for name in wanted:
         if name not in frame.columns:
             raise SpecError(
@@ -378,8 +382,8 @@ def prepare(spec: JobSpec, base: Path) -> StratifyJob | AssaysJob:
         features = spec.features.model_copy(update={"list": resolve_path(spec.features.list, base)})
         spec = spec.model_copy(update={"features": features})
     assay = named.assay
-    wanted = wanted_features(spec.features, cohort, spec.features.list, assay.feature_ids())
-    previous = previous_labels(spec, cohort, frame)
+    wanted = wanted_features(spec.features, cohort, spec.features.list, assay.feature_ids(), assay.features())
+    previous = previous_labels(spec, cohort, frame, assay.feature_ids())
     if previous is not None:
         spec = spec.model_copy(update={"previous": previous.ref})
     reader = assay.reader(list(frame.index))

@@ -23,7 +23,7 @@ from sjd_dask.jobs.stratify_assays_tables import assays_tables
 from sjd_dask.jobs.stratify_assays_tasks import AssaysWork, Grouped, group_assays, n_draws, round_blocks
 from sjd_dask.jobs.stratify_features import Chosen, Wanted, choose_features, take_features, wanted_features
 from sjd_dask.jobs.stratify_features_spec import FeatureChoice
-from sjd_dask.jobs.stratify_tables import Previous, previous_labels
+from sjd_dask.jobs.stratify_previous import Previous, previous_labels
 from sjd_dask.runtime.fingerprint import fingerprint
 from sjd_dask.runtime.plan import PROCESS_BYTES, Partition, Plan, size
 from sjd_dask.store.cohort import open_cohort
@@ -279,7 +279,7 @@ def prepare_assays(spec: StratifySpec, base: Path) -> AssaysJob:
         feature_ids = named.assay.feature_ids()
         features = one.features or FeatureChoice(top=min(1000, len(feature_ids)))
         try:
-            wanted = wanted_features(features, cohort, features.list, feature_ids)
+            wanted = wanted_features(features, cohort, features.list, feature_ids, named.assay.features())
         except (SpecError, DataError) as error:
             raise type(error)(f"{one.name}: {error}") from None
         reader = named.assay.reader(ids)

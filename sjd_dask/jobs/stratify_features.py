@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from sjd_dask.errors import DataError, SpecError
 from sjd_dask.jobs.normalise_reference import COLUMN_STRIPE_BYTES, ClusterReference, stripe_task
 from sjd_dask.jobs.stratify_features_spec import FeatureChoice
 from sjd_dask.normalise.method import Block, Partial, Stripe
+from sjd_dask.stratify.modules import read_gmt
 
 if TYPE_CHECKING:
     from sjd_dask.store.cohort import Cohort
@@ -42,6 +45,8 @@ class Wanted:
         What the choice depends on, for the fingerprint.
     absent : int
         Of a list: those that the assay hasn't.
+    sets : dict
+        Of a .gmt file: set -> members listed, and features of the assay that they are.
     """
 
     ids: tuple[str, ...] | None
@@ -49,6 +54,7 @@ class Wanted:
     text: str
     content: Any
     absent: int = 0
+    sets: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,13 @@ class Chosen:
     dropped: list[dict[str, Any]]
 
 
-def wanted_features(choice: FeatureChoice, cohort: Cohort, path: str | None, feature_ids: NDArray[Any]) -> Wanted:
+def wanted_features(
+    choice: FeatureChoice,
+    cohort: Cohort,
+    path: str | None,
+    feature_ids: NDArray[Any],
+    annotation: pd.DataFrame | None = None,
+) -> Wanted:
     """What the spec asks for.
 
     Parameters
@@ -83,11 +95,13 @@ def wanted_features(choice: FeatureChoice, cohort: Cohort, path: str | None, fea
         Where the list lies.
     feature_ids : ndarray
         Of the assay.
+    annotation : DataFrame, optional
+        Its feature columns, in the same order: gene sets are of its `gene_symbol` too.
 
     Raises
     ------
     SpecError
-        No such association, contrast or file.
+        No such association, contrast, file or set.
     DataError
         It names fewer than two features of the assay.
     """
@@ -99,16 +113,51 @@ def wanted_features(choice: FeatureChoice, cohort: Cohort, path: str | None, fea
     if choice.association is not None:
         return _of_association(choice, cohort, feature_ids)
     assert path is not None
+    if path.lower().endswith(".gmt"):
+        return _of_sets(choice.set, path, feature_ids, annotation)
     ids, digest = read_list(path)
     known = set(feature_ids)
     kept = tuple(one for one in ids if one in known)
+    _check_kept(kept, ids, f"list {Path(path).name}", feature_ids)
+    return Wanted(kept, {}, f"{len(kept):,} of the list {Path(path).name}", digest, len(ids) - len(kept))
+
+
+def _check_kept(kept: Sequence[str], ids: Sequence[str], what: str, feature_ids: NDArray[Any]) -> None:
     if len(kept) < 2:
         raise DataError(
-            f"{len(kept)} of the {len(ids):,} features of the list {Path(path).name} are in the assay, and groups need "
-            f"at least 2. The list begins with {', '.join(map(repr, ids[:3]))}, the assay with "
+            f"{len(kept)} of the {len(ids):,} features of the {what} are in the assay, and groups need at least 2. "
+            f"The list begins with {', '.join(map(repr, ids[:3]))}, the assay with "
             f"{', '.join(map(repr, feature_ids[:3]))}"
         )
-    return Wanted(kept, {}, f"{len(kept):,} of the list {Path(path).name}", digest, len(ids) - len(kept))
+
+
+def _of_sets(only: str | None, path: str, feature_ids: NDArray[Any], annotation: pd.DataFrame | None) -> Wanted:
+    """Features that are members of gene sets, by id or by gene symbol."""
+    file = Path(path).name
+    text, digest = _read_text(path)
+    sets = read_gmt(text, f"`features: list: {file}`")
+    if only is not None:
+        if only not in sets:
+            near = difflib.get_close_matches(only, sets, 3) or list(sets)[:3]
+            raise SpecError(f"`features: set: {only}`: {file} has no such set among its {len(sets):,}; near: {near}")
+        sets = {only: sets[only]}
+    features_of: dict[str, list[str]] = {}
+    if annotation is not None and names.GENE_SYMBOL in annotation:
+        for feature, symbol in zip(feature_ids, annotation[names.GENE_SYMBOL], strict=True):
+            features_of.setdefault(str(symbol), []).append(str(feature))
+    for feature in feature_ids:
+        features_of.setdefault(str(feature), []).append(str(feature))
+    kept: dict[str, None] = {}
+    told = {}
+    for name, members in sets.items():
+        own = dict.fromkeys(one for member in members for one in features_of.get(member, ()))
+        told[name] = {"listed": len(members), "features": len(own)}
+        kept.update(own)
+    listed = list(dict.fromkeys(member for one in sets.values() for member in one))
+    what = f"set {only!r} of {file}" if only is not None else f"{len(sets):,} sets of {file}"
+    _check_kept(list(kept), listed, what, feature_ids)
+    absent = sum(member not in features_of for member in listed)
+    return Wanted(tuple(kept), {}, f"{len(kept):,} of the {what}", digest, absent, told)
 
 
 def _of_association(choice: FeatureChoice, cohort: Cohort, feature_ids: NDArray[Any]) -> Wanted:
@@ -156,13 +205,19 @@ def read_list(path: str) -> tuple[list[str], str]:
     SpecError
         It isn't there or is no text.
     """
+    text, digest = _read_text(path)
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    ids = [line.replace(",", "\t").split("\t")[0].strip().strip('"') for line in lines]
+    return list(dict.fromkeys(one for one in ids if one)), digest
+
+
+def _read_text(path: str) -> tuple[str, str]:
+    """A file, and its hash."""
     try:
         raw = Path(path).read_bytes()
-        lines = raw.decode("utf-8-sig").splitlines()
+        return raw.decode("utf-8-sig"), hashlib.blake2b(raw, digest_size=16).hexdigest()
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"`features: list: {path}` can't be read: {error}") from None
-    ids = [line.replace(",", "\t").split("\t")[0].strip().strip('"') for line in lines if not line.startswith("#")]
-    return list(dict.fromkeys(one for one in ids if one)), hashlib.blake2b(raw, digest_size=16).hexdigest()
 
 
 def choose_features(
@@ -217,7 +272,7 @@ def score_stripe(stripe: Stripe, by: str) -> Partial:
     """Variation of each feature of a stripe; sums run over samples in their order, whatever the stripe's width."""
     # Rows of one feature lie together: its sums don't depend on its neighbours.
     values = np.array(stripe.values.T, order="C")
-    missing = np.isnan(values).any(axis=1)
+    missing = np.asarray(np.isnan(values).any(axis=1))
     values[missing] = 0.0
     constant = (values.max(axis=1) == values.min(axis=1)) & ~missing
     if by == "mad":

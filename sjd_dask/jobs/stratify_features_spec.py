@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # Ways to choose features, and what belongs to each.
-_OPTIONS = {"top": ("by",), "association": ("contrast", "max_q", "min_effect"), "list": ()}
+_OPTIONS = {"top": ("by",), "association": ("contrast", "max_q", "min_effect"), "list": ("set",)}
 
 
 class FeatureChoice(BaseModel):
@@ -29,8 +29,11 @@ class FeatureChoice(BaseModel):
     min_effect: float = Field(0.0, ge=0, description="With `association`: smallest |effect|, in its units.")
     list: str | None = Field(
         None,
-        description="A text file with one feature id a line, or a .tsv or .csv with them in its first column. Relative "
-        "to this file.",
+        description="A text file with one feature id a line, a .tsv or .csv with them in its first column, or gene "
+        "sets as .gmt: feature ids or gene symbols. Relative to this file.",
+    )
+    set: str | None = Field(
+        None, min_length=1, description="With `list` of a .gmt file: the set of this name; default: all sets."
     )
 
     @model_validator(mode="after")
@@ -45,4 +48,6 @@ class FeatureChoice(BaseModel):
             for key in options:
                 if way != given[0] and key in self.model_fields_set and getattr(self, key) is not None:
                     raise ValueError(f"`{key}` belongs to `{way}`, not to `{given[0]}`")
+        if self.set is not None and not str(self.list).lower().endswith(".gmt"):
+            raise ValueError(f"`set: {self.set}` names a set of a .gmt file, and `list: {self.list}` is none")
         return self

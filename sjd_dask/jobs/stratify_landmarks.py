@@ -13,7 +13,9 @@ from sjd_dask import names
 from sjd_dask.jobs.arrays_table import from_table, to_table
 from sjd_dask.jobs.normalise_reference import COLUMN_STRIPE_BYTES, ClusterReference, Phases, sample_ranges
 from sjd_dask.jobs.normalise_source import RAW_BYTES, Source
+from sjd_dask.jobs.stratify_companions import companion_tables
 from sjd_dask.jobs.stratify_features import Chosen, choose_features
+from sjd_dask.jobs.stratify_judge import cluster_judge, judge_bytes
 from sjd_dask.jobs.stratify_tables import (
     agreement_table,
     arrow,
@@ -136,8 +138,11 @@ def group_by_landmarks(job: StratifyJob, phases: Phases) -> tuple[Chosen, dict[s
     labels = job.resampled(phases, work)
     null = job.null(phases, work)
     wanted = None if job.spec.choose_k == "auto" else job.spec.choose_k
-    choice = choose_k(values, work.sample_ids, recipe, labels, null, wanted)
+    judge = cluster_judge(phases, labels, recipe.k)
+    choice = choose_k(values, work.sample_ids, recipe, labels, null, wanted, judge)
     k = choice.k if choice.k > 1 else recipe.k[0]
+    # The groups are those of the algorithms that found some.
+    recipe, labels = choice.trusted(recipe, labels)
     landmarks = Landmarks(values, work.sample_ids, recipe, labels, choice.groups, k)
     placed = _placed(phases, TakeWork(stored, chosen.index, landmarks), in_storage)
 
@@ -191,7 +196,7 @@ def _tables(
 ) -> tuple[dict[str, pa.Table], dict[str, Any]]:
     import pandas as pd
 
-    recipe = job.recipe
+    recipe = landmarks.recipe
     ids = np.array(job.source.reader.sample_ids, dtype=object)
     n, at = len(ids), recipe.k.index(landmarks.k)
     if choice.k > 1:
@@ -200,7 +205,7 @@ def _tables(
     else:
         groups, separate = np.zeros(n, dtype=np.int64), np.zeros((len(recipe.algorithms), n), dtype=np.int64)
         means, widths = np.ones((n, 1)), np.full(n, np.nan)
-    previous = job.previous.labels if job.previous else None
+    previous = job.previous.labels_of(ids[marks], chosen.ids, landmarks.values) if job.previous else None
     table, ambiguous, _, matched = strata_table(
         ids.tolist(), recipe.algorithms, groups, separate, means, widths, previous
     )
@@ -212,6 +217,7 @@ def _tables(
     for i in range(placed.components.shape[1]):
         principal[f"component_{i + 1}"] = placed.components[:, i]
     by_k = {k: placed.groups[:, j].astype(np.int64) for j, k in enumerate(recipe.k)}
+    frame = job.source.sheet.loc[ids.tolist()]
     tables = {
         "table": arrow(table),
         "choice": arrow(choice_table(choice)),
@@ -220,7 +226,8 @@ def _tables(
         "features": arrow(pd.DataFrame({names.FEATURE_ID: chosen.ids, "score": chosen.scores})),
         "principal": arrow(principal),
         "heat": heat_table(matrix, ids[marks], stratum[marks], own, choice.groups[COMBINED, landmarks.k]),
-        "cross": arrow(agreement_table(job.source.sheet.loc[ids.tolist()], job.spec.compare, stratum)),
+        "cross": arrow(agreement_table(frame, job.spec.compare, stratum)),
+        **companion_tables(job.spec, frame, stratum, chosen.ids, landmarks.values, stratum[marks], None),
     }
     never = pairs_never_drawn(landmarks.labels[:, 0, 0])
     return tables, grouping_facts(job, choice, table, never, landmarks.k, landmarks.explained, matched)
@@ -242,6 +249,7 @@ def landmark_bytes(job: StratifyJob, width: int) -> tuple[int, int]:
     scoring = 3 * m * width * 8 + raw
     counting = job.stored.read_rows * p * reader.dtype.itemsize + 3 * job.stored.block_rows * p * 8
     grouping = 3 * m * chosen * 8 + 4 * 8 * m * m + job.labels_bytes(m)
+    judging = judge_bytes(m, job.labels_bytes(m), job.labels_bytes(m) // len(recipe.k))
     columns = sum(recipe.k)
     rounds = max(1, min(recipe.resamples, RULE_BYTES // rule_bytes(m, chosen, recipe)))
     rules = rounds * (rule_bytes(m, chosen, recipe) + 2 * 8 * m * columns)
@@ -257,7 +265,7 @@ def landmark_bytes(job: StratifyJob, width: int) -> tuple[int, int]:
     )
     table = n * (400 + 8 * (2 * max(recipe.k) + len(recipe.k) + 8))
     driver = (320 << 20) + 8 * 4 * m * chosen + 4 * job.labels_bytes(m) + 28 * m * m + table + 48 * p
-    return PROCESS_BYTES + max(scoring, counting, grouping, placing), driver
+    return PROCESS_BYTES + max(scoring, counting, grouping, placing, judging), driver
 
 
 def landmark_partitions(job: StratifyJob) -> tuple[list[Partition], int]:

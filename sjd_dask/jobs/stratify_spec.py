@@ -70,10 +70,16 @@ class StratifySpec(AssaysKeys):
     )
     previous: str | None = Field(
         None,
-        description="strata/NAME@version: groups keep the names they have there, by the samples (persons) they share.",
+        description="strata/NAME@version: groups keep the names they have there, by the samples (persons) they share, "
+        "or by their mean profiles where they share none.",
     )
     person: str | None = Field(
         None, description="Sample column of the person: `previous` is matched by persons, and its visits are counted."
+    )
+    visit: str | None = Field(
+        None,
+        description="With `person`: sample column that orders the samples of a person, for the table `visits`. "
+        "Default: visit, where there is such a column.",
     )
 
     @classmethod
@@ -87,6 +93,8 @@ class StratifySpec(AssaysKeys):
     def _consistent(self) -> StratifySpec:
         if self.assays is None and (self.assay is None) == (self.layer is None):
             raise ValueError("give exactly one of `assay` and `layer`, or a list of `assays`")
+        if self.visit is not None and self.person is None:
+            raise ValueError(f"`visit: {self.visit}` orders the samples of a person: name its column by `person` too")
         if self.layer is not None and self.quantity is not None:
             raise ValueError("a layer is read as it is: leave `quantity` out")
         if len(set(self.algorithms)) < len(self.algorithms):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sjd_dask import names
-from sjd_dask.errors import DataError, SpecError
+from sjd_dask.jobs.stratify_companions import companion_tables
 from sjd_dask.kernels.principal import principal_components
 from sjd_dask.stratify.agreement import adjusted_rand_index, cross_table, normalised_mutual_information
 from sjd_dask.stratify.choose import COMBINED, Choice, choose_k
@@ -21,66 +20,10 @@ from sjd_dask.stratify.strata import strata
 if TYPE_CHECKING:
     from sjd_dask.jobs.stratify import StratifyJob
     from sjd_dask.jobs.stratify_features import Chosen
-    from sjd_dask.jobs.stratify_spec import StratifySpec
-    from sjd_dask.store.cohort import Cohort
 
 # Samples of the stored consensus: as many as the page has dots for.
 HEAT_SAMPLES = 400
 N_COMPONENTS = 4
-
-
-@dataclass(frozen=True)
-class Previous:
-    """Labels that groups are matched to.
-
-    Attributes
-    ----------
-    ref : str
-        The version they are of.
-    labels : dict
-        Sample -> group there, of the samples (or, by persons, of samples of the persons) of both.
-    """
-
-    ref: str
-    labels: dict[str, str]
-
-
-def previous_labels(spec: StratifySpec, cohort: Cohort, frame: pd.DataFrame) -> Previous | None:
-    """Labels of the version that `previous` names, for the samples of this run.
-
-    With `person` a sample takes the label that most samples of its person have there.
-
-    Raises
-    ------
-    SpecError
-        It is no grouping.
-    DataError
-        It shares no sample (or person) with this run.
-    """
-    if spec.previous is None:
-        return None
-    result = cohort.result(spec.previous)
-    if result.kind != names.STRATA:
-        raise SpecError(f"`previous: {spec.previous}` is not a grouping: write strata/NAME@version")
-    there = result.to_pandas(columns=[names.SAMPLE_ID, "stratum"]).set_index(names.SAMPLE_ID)["stratum"]
-    if spec.person is None:
-        labels = {one: str(there[one]) for one in frame.index if one in there.index}
-        what = "sample"
-    else:
-        persons = cohort.samples()[spec.person].reindex(there.index)
-        known = pd.DataFrame({"person": persons, "stratum": there}).dropna()
-        counts = known.groupby(["person", "stratum"]).size().reset_index(name="n")
-        # The most frequent; of equals the first by name.
-        best = counts.sort_values(["person", "n", "stratum"], ascending=[True, False, True], kind="stable")
-        of = best.drop_duplicates("person").set_index("person")["stratum"]
-        labels = {one: str(of[person]) for one, person in frame[spec.person].items() if person in of.index}
-        what = "person"
-    if not labels:
-        raise DataError(
-            f"{result.ref} shares no {what} with this run, so its names can't be kept: leave `previous` out"
-            + ("" if spec.person else ", or name the sample column of the `person`")
-        )
-    return Previous(result.ref, labels)
 
 
 def agreement_table(frame: pd.DataFrame, columns: list[str], strata: NDArray[Any]) -> pd.DataFrame:
@@ -169,7 +112,8 @@ def grouping_tables(
     choice = choose_k(values, sample_ids, recipe, labels, null, None if spec.choose_k == "auto" else spec.choose_k)
     # The groups are those of the algorithms that found some.
     recipe, labels = choice.trusted(recipe, labels)
-    found = strata(values, sample_ids, recipe, labels, choice.k, job.previous.labels if job.previous else None)
+    previous = job.previous.labels_of(ids, chosen.ids, values) if job.previous else None
+    found = strata(values, sample_ids, recipe, labels, choice.k, previous)
     table = found.table.assign(ambiguous=found.ambiguous)
     stratum = table["stratum"].to_numpy(dtype=object)
     # One group has no blocks to show: the map shows what two would be.
@@ -178,6 +122,7 @@ def grouping_tables(
     own = table["consensus"].to_numpy() if choice.k > 1 else matrix.mean(axis=1, dtype=np.float64)
     principal, explained = principal_table(values, ids)
     features = pd.DataFrame({names.FEATURE_ID: chosen.ids, "score": chosen.scores})
+    frame = job.source.sheet.loc[list(sample_ids)]
     tables = {
         "table": arrow(table),
         "choice": arrow(choice_table(choice)),
@@ -186,7 +131,8 @@ def grouping_tables(
         "features": arrow(features),
         "principal": principal,
         "heat": heat_table(matrix, ids, stratum, own, choice.groups[COMBINED, heat_k]),
-        "cross": arrow(agreement_table(job.source.sheet.loc[list(sample_ids)], spec.compare, stratum)),
+        "cross": arrow(agreement_table(frame, spec.compare, stratum)),
+        **companion_tables(spec, frame, stratum, chosen.ids, values, stratum, matrix),
     }
     told = grouping_facts(job, choice, table, pairs_never_drawn(labels[:, 0, 0]), heat_k, explained, found.matched)
     return tables, {**told, "consensus": {"kind": "exact"}}

@@ -176,7 +176,9 @@ TABLES: dict[str, ResultTable] = {
     names.STRATA: ResultTable(
         "One row per sample, in the order of ids; membership columns stand before `ambiguous`. Companion tables: "
         "choice (criteria of each k), cdf (distribution of the consensus), labels (groups at each k), features, "
-        "principal, heat (consensus of at most 400 samples), cross (agreement with sample columns).",
+        "principal, heat (consensus of at most 400 samples), cross (agreement with sample columns), centroids (mean "
+        "profiles of the groups), consensus (all pairs at the chosen k, up to 2,000 samples), visits (groups of "
+        "persons with several samples).",
         {
             **_SAMPLE,
             "stratum": (
