@@ -21,7 +21,7 @@ from sjd_dask.stratify.assay_choice import (
     speaking,
 )
 from sjd_dask.stratify.assay_strata import Support, assay_strata, assay_support
-from sjd_dask.stratify.assays import Judged, Voice, judge, pooled_consensus
+from sjd_dask.stratify.assays import JointDistances, Judged, Voice, judge, pooled_consensus
 from sjd_dask.stratify.choose import LEVEL, Choice
 from sjd_dask.stratify.consensus import consensus_groups
 from sjd_dask.stratify.draws import id_keys
@@ -86,6 +86,7 @@ class _Alone:
 class _Judging:
     work: AssaysWork
     voices: tuple[Voice, ...]  # of all k: labels are (R, n_algorithms, n_k, m)
+    heard: tuple[bool, ...]  # which of the assays took part
     draws: tuple[NDArray[np.float64], ...]
 
 
@@ -207,7 +208,8 @@ def judge_task(common: _Judging, partition: Partition) -> pa.Table:
     """Groups of one k and what speaks for them."""
     work, j = common.work, partition.extras["k"]
     voices = _at(common.voices, j)
-    found = judge(voices, work.recipe.k[j], work.assays, len(work.sample_ids), work.recipe.distance)
+    distances = JointDistances(_heard(work, common.heard), len(work.sample_ids), work.recipe.distance)
+    found = judge(voices, work.recipe.k[j], distances, id_keys(work.sample_ids), work.recipe.seed)
     apart = separation(work.assays, work.sample_ids, work.recipe, common.draws, found.groups, j)
     return to_table(
         {
@@ -262,6 +264,10 @@ def _others(common: _Supporting, a: int) -> NDArray[np.int64]:
     return out
 
 
+def _heard(work: AssaysWork, heard: Sequence[bool]) -> tuple[AssayTable, ...]:
+    return tuple(one for one, spoke in zip(work.assays, heard, strict=True) if spoke)
+
+
 def _at(voices: Sequence[Voice], j: int) -> tuple[Voice, ...]:
     """Rounds of one k."""
     return tuple(replace(one, labels=np.ascontiguousarray(one.labels[:, :, j])) for one in voices)
@@ -292,12 +298,13 @@ def group_assays(phases: Phases, work: AssaysWork, given: int | None, previous: 
     else:
         heard = [whole for _ in work.assays]
         voices = (Voice(np.arange(n, dtype=np.int64), every[-1], whole),)
-    judged, apart = _judged(phases, work, voices, draws)
+    took_part = tuple(map(bool, heard))
+    judged, apart = _judged(phases, work, voices, took_part, draws)
     choice = choose_over_assays(judged, apart, work.algorithms, verdicts, heard, given)
     at = recipe.k.index(choice.k) if choice.k > 1 else 0
     chosen = _at(voices, at)
     found, groups = assay_strata(
-        chosen, work.algorithms, work.assays, work.sample_ids, choice.k, recipe.distance, previous
+        chosen, work.algorithms, _heard(work, took_part), work.sample_ids, choice.k, recipe.distance, previous
     )
     alone = tuple(
         Voice(one.rows, np.ascontiguousarray(labels[:, :, at]), own or whole)
@@ -310,7 +317,7 @@ def group_assays(phases: Phases, work: AssaysWork, given: int | None, previous: 
         apart[choice.k] if choice.k > 1 else None,
         found,
         groups,
-        _supports(phases, work, alone, tuple(map(bool, heard)), groups) if choice.k > 1 else [],
+        _supports(phases, work, alone, took_part, groups) if choice.k > 1 else [],
         recipe.k[at],
         found.matrix if choice.k > 1 else pooled_consensus(chosen, n)[0],
     )
@@ -366,13 +373,17 @@ def _verdicts(
 
 
 def _judged(
-    phases: Phases, work: AssaysWork, voices: tuple[Voice, ...], draws: tuple[NDArray[np.float64], ...]
+    phases: Phases,
+    work: AssaysWork,
+    voices: tuple[Voice, ...],
+    heard: tuple[bool, ...],
+    draws: tuple[NDArray[np.float64], ...],
 ) -> tuple[dict[int, Judged], dict[int, Separation]]:
     partitions = [
         Partition(j, 0, 0, {"phase": "judge", "k": j, "values": work.token}) for j in range(len(work.recipe.k))
     ]
     judged, apart = {}, {}
-    parts = phases.run(judge_task, _Judging(work, voices, draws), partitions)
+    parts = phases.run(judge_task, _Judging(work, voices, heard, draws), partitions)
     for k, part in zip(work.recipe.k, parts, strict=True):
         groups = from_table(part)
         found = groups["judged"]

@@ -155,7 +155,7 @@ def choose_over_assays(
     (Bonferroni: assays of the same samples are dependent, and this holds whatever their dependence), or where no assay
     has the groups of any k farther apart than chance, at the same level. Otherwise, of the k that are, the one with the
     best mean rank by silhouette, separation_z and stability as for one assay. Gap and separation are means over the
-    assays, silhouettes means over the assays of each sample.
+    assays; silhouettes are of `JointDistances`, stability is of `joined_rounds`.
     """
     sizes, n_assays = list(judged), len(verdicts)
     gap = np.mean([one.gap for one in verdicts.values()], axis=0)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from sjd_dask.stratify.agreement import adjusted_rand_index
-from sjd_dask.stratify.assays import Voice, assay_consensus, mean_silhouettes, pooled_consensus
+from sjd_dask.stratify.assays import JointDistances, Voice, assay_consensus, pooled_consensus
 from sjd_dask.stratify.consensus import consensus_groups
 from sjd_dask.stratify.distances import silhouette_widths
 from sjd_dask.stratify.draws import id_keys, ranking
@@ -63,11 +63,12 @@ def assay_strata(
         Of this k (of any, where k is 1).
     algorithms : sequence of str
     assays : sequence of AssayTable
+        Those whose distances make the silhouettes.
     sample_ids : sequence of str (n,)
         Sorted.
     k : int
     distance : str
-        Of the silhouettes, the mean over the assays that have the sample.
+        Of the silhouettes, over all assays.
     previous : mapping of sample id to stratum, optional
 
     Returns
@@ -88,7 +89,7 @@ def assay_strata(
         heard = sorted({a for one in voices for a in one.algorithms})
         algorithms = [algorithms[a] for a in heard]
         separate = np.stack([_alone(voices, a, groups, k) for a in heard])
-        (widths,) = mean_silhouettes(assays, groups[None], distance)
+        (widths,) = JointDistances(assays, n, distance).silhouettes(groups[None])
     means = mean_with_groups(matrix, groups, k)
     table, ambiguous, by_algorithm, matched = strata_table(
         sample_ids, algorithms, groups, separate, means, widths, previous
@@ -138,7 +139,7 @@ def assay_support(
     The groups were made of this assay too, so its silhouette for them flatters it. The held-out figures don't: they are
     of the groups that the other assays make, in the values of this one, against permutations of the samples. An assay
     supports a group where its resamples put the group's samples rather with each other than with any other group, and
-    their mean silhouette is positive.
+    most of them lie nearer to it in its values, by a silhouette that is positive in the mean.
     """
     k = int(groups.max()) + 1
     own = groups[assay.rows]
@@ -155,6 +156,7 @@ def assay_support(
     for g in range(k):
         members = inside[:, g]
         n = int(members.sum())
+        nearer = float((widths[members] > 0).mean()) if n else np.nan
         within, between = _company(matrix, own, g, k)
         silhouette = float(widths[members].mean()) if n else np.nan
         rows.append(
@@ -163,13 +165,13 @@ def assay_support(
                 "group": g,
                 "n_samples": n,
                 "silhouette": silhouette,
-                "positive": float((widths[members] > 0).mean()) if n else np.nan,
+                "positive": nearer,
                 "consensus": within,
                 "consensus_other": between,
                 "jaccard": float(jaccard[g]) if n else np.nan,
                 "held_out_silhouette": held[g],
                 "p_value": p_values[g],
-                "supports": bool(within > between and silhouette > 0),
+                "supports": bool(within > between and silhouette > 0 and nearer > 0.5),
             }
         )
     known = others >= 0

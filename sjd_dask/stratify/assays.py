@@ -10,9 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sjd_dask.kernels.grouping import co_assignment, rand_indices
+from sjd_dask.kernels.kmeans import kmeans_values
 from sjd_dask.stratify.consensus import ROWS, Consensus, consensus_curves, consensus_groups
-from sjd_dask.stratify.distances import silhouette_widths
+from sjd_dask.stratify.distances import sample_distances
+from sjd_dask.stratify.draws import STARTS, Keys, ranking
 from sjd_dask.stratify.fusion import AssayTable, Floats, Places
+
+# Rounds that stability is judged by, and starts of the k-means that joins the assays of one.
+STABILITY_ROUNDS = 100
+JOINING_STARTS = 5
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,9 @@ class Judged:
     curves : list of dict
         See `consensus_curves`; over the pairs that some round drew together.
     stability : ndarray (n_algorithms + 1,)
-        Mean adjusted Rand index of the rounds with the groups.
+        Mean adjusted Rand index of `joined_rounds` with the groups.
     silhouettes : ndarray (n_algorithms + 1,)
-        Mean over samples of `mean_silhouettes`.
+        Mean over samples of `joint_silhouettes`.
     """
 
     groups: NDArray[np.int64]
@@ -142,20 +148,20 @@ def of_algorithm(voices: Sequence[Voice], a: int, n: int) -> list[Voice]:
     return [Voice(one.rows, one.labels, (a,)) for one in some]
 
 
-def judge(voices: Sequence[Voice], k: int, assays: Sequence[AssayTable], n: int, distance: str) -> Judged:
+def judge(voices: Sequence[Voice], k: int, distances: JointDistances, keys: Keys, seed: int) -> Judged:
     """Groups of one k by each algorithm and by all, with what speaks for them.
 
     Parameters
     ----------
     voices : sequence of Voice
     k : int
-    assays : sequence of AssayTable
-    n : int
-        All samples.
-    distance : str
+    distances : JointDistances
         Of the silhouettes.
+    keys : ndarray of uint64 (n,)
+        Of the samples, `id_keys`.
+    seed : int
     """
-    n_algorithms = voices[0].labels.shape[1]
+    n_algorithms, n = voices[0].labels.shape[1], len(keys)
     sets = [*(of_algorithm(voices, a, n) for a in range(n_algorithms)), list(voices)]
     groups, curves, steady = [], [], []
     for some in sets:
@@ -163,13 +169,89 @@ def judge(voices: Sequence[Voice], k: int, assays: Sequence[AssayTable], n: int,
         own = consensus_groups(matrix, k)
         groups.append(own)
         curves.append(known_curves(matrix, known))
-        rounds = [
-            rand_indices(np.ascontiguousarray(one.labels[:, a]), own[one.rows]) for one in some for a in one.algorithms
-        ]
-        steady.append(float(np.mean(np.concatenate(rounds))))
-    widths = mean_silhouettes(assays, np.stack(groups), distance)
+        steady.append(float(np.mean(rand_indices(joined_rounds(some, k, keys, seed), own))))
+    widths = distances.silhouettes(np.stack(groups))
     means = [float(np.nanmean(one)) if np.isfinite(one).any() else np.nan for one in widths]
     return Judged(np.stack(groups), curves, np.array(steady), np.array(means))
+
+
+def joined_rounds(voices: Sequence[Voice], k: int, keys: Keys, seed: int) -> NDArray[np.int8]:
+    """Groups that the assays make together within each of the first rounds, (rounds, n); -1: drawn in none.
+
+    Notes
+    -----
+    An assay by itself may see only some of the groups, so its rounds can't say how steady the groups of all are. In
+    each round k-means joins the labels that assays and algorithms give a sample (one column a label, assays of the same
+    weight; where an assay hasn't drawn the sample, the mean of its columns).
+    """
+    n = len(keys)
+    rounds = min(STABILITY_ROUNDS, *(len(one.labels) for one in voices))
+    if len(voices) == 1 and len(voices[0].algorithms) == 1:
+        out = np.full((rounds, n), -1, dtype=np.int8)
+        out[:, voices[0].rows] = voices[0].labels[:rounds, voices[0].algorithms[0]]
+        return out
+    out = np.full((rounds, n), -1, dtype=np.int8)
+    for r in range(rounds):
+        columns, drawn = [], np.zeros(n, dtype=bool)
+        for one in voices:
+            weight = 1.0 / np.sqrt(len(one.algorithms))
+            for a in one.algorithms:
+                labels = one.labels[r, a]
+                there = labels >= 0
+                drawn[one.rows[there]] = True
+                part = np.full((n, k), np.nan)
+                part[one.rows[there]] = weight * (labels[there, None] == np.arange(k))
+                columns.append(np.where(np.isnan(part), np.nanmean(part, axis=0), part))
+        places = np.flatnonzero(drawn)
+        table = np.ascontiguousarray(np.hstack(columns)[places])
+        starts = [ranking(keys[places], seed, r, STARTS, k, s)[:k] for s in range(JOINING_STARTS)]
+        out[r, places] = kmeans_values(table, np.stack(starts))[0]
+    return out
+
+
+class JointDistances:
+    """Distances of samples over all assays: of a pair the mean over the assays that have both.
+
+    The distances of each assay are divided by their mean, so that no assay counts more for its unit.
+
+    Parameters
+    ----------
+    assays : sequence of AssayTable
+    n : int
+    distance : str
+    """
+
+    def __init__(self, assays: Sequence[AssayTable], n: int, distance: str) -> None:
+        total, count = np.zeros((n, n)), np.zeros((n, n), dtype=np.int16)
+        for one in assays:
+            own = sample_distances(one.values, distance)
+            m = len(own)
+            square = np.ix_(one.rows, one.rows)
+            total[square] += own / max(own.sum() / max(1, m * (m - 1)), np.finfo(np.float64).tiny)
+            count[square] += 1
+        np.fill_diagonal(count, 0)
+        self.total = total / np.maximum(count, 1)
+        self.known = (count > 0).astype(np.float64)
+
+    def silhouettes(self, labellings: NDArray[np.int64]) -> Floats:
+        """Silhouette widths over the known pairs, (n_labellings, n); NaN where a sample has no known pair in either its
+        own group or any other."""
+        n = len(self.total)
+        every = np.arange(n)
+        out = np.full(labellings.shape, np.nan)
+        for line, labels in zip(out, labellings, strict=True):
+            members = (labels[:, None] == np.arange(int(labels.max()) + 1)).astype(np.float64)
+            counts = self.known @ members
+            means = np.where(counts > 0, self.total @ members / np.maximum(counts, 1.0), np.nan)
+            own = means[every, labels]
+            means[every, labels] = np.nan
+            far = ~np.isnan(means).all(axis=1)
+            nearest = np.where(far, np.nanmin(np.where(far[:, None], means, 0.0), axis=1), np.nan)
+            larger = np.maximum(own, nearest)
+            line[:] = np.where(larger > 0, (nearest - own) / np.where(larger > 0, larger, 1.0), larger)
+            # Alone in its group, as elsewhere: 0.
+            line[members.sum(axis=0)[labels] == 1] = 0.0
+        return out
 
 
 def known_curves(matrix: Consensus, known: NDArray[np.bool_]) -> dict[str, Any]:
@@ -185,17 +267,3 @@ def known_curves(matrix: Consensus, known: NDArray[np.bool_]) -> dict[str, Any]:
     cdf = np.cumsum(counts) / max(1, counts.sum())
     points = np.linspace(0.0, 1.0, 101)
     return {"consensus": points, "cdf": cdf, "area": float(cdf[1:].sum() * 0.01), "pac": float(cdf[90] - cdf[10])}
-
-
-def mean_silhouettes(assays: Sequence[AssayTable], labellings: NDArray[np.int64], distance: str) -> Floats:
-    """Silhouette of every sample, the mean over the assays that have it, (n_labellings, n).
-
-    NaN for a sample in no assay, and where the samples of its assays are all of one group.
-    """
-    sums, counts = np.zeros(labellings.shape), np.zeros(labellings.shape)
-    for one in assays:
-        widths = np.stack(silhouette_widths(one.values, [own[one.rows] for own in labellings], distance))
-        there = np.isfinite(widths)
-        sums[:, one.rows] += np.where(there, widths, 0.0)
-        counts[:, one.rows] += there
-    return np.where(counts > 0, sums / np.maximum(counts, 1.0), np.nan)

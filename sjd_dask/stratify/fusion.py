@@ -11,7 +11,7 @@ from scipy.linalg import eigh
 from scipy.sparse import csr_array
 
 from sjd_dask.errors import DataError
-from sjd_dask.kernels.grouping import kmeans_values
+from sjd_dask.kernels.kmeans import kmeans_values
 from sjd_dask.stratify.distances import sample_distances
 from sjd_dask.stratify.draws import FEATURES, SAMPLES, STARTS, id_keys, position_keys, ranking
 from sjd_dask.stratify.recipe import Recipe, check_values, n_drawn
