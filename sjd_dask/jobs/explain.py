@@ -130,13 +130,14 @@ class ExplainJob:
     def execute(self, plan: Plan, runner: Runner) -> tuple[dict[str, pa.Table], dict[str, Any]]:
         """Compare every assay, score modules, then everything that the driver can do by itself."""
         phases = Phases(runner, self.cohort.files, self.cohort.layout, self.spec.output, self.fingerprint)
-        parts, summaries, matched, tested, scores = [], [], [], [], {}
+        parts, tops, summaries, matched, tested, scores = [], [], [], [], [], {}
         for one in self.comparisons:
             one.job.assay.check_chunks()
             made, facts = one.job.execute(one.job.plan(plan.n_workers, plan.memory_per_worker), phases)  # type: ignore[arg-type]
             self.warnings += [f"{one.name}: {text}" for text in one.job.warnings]
             used = self.groups.features.get(inputs.source_name(one.source.named), set())
             parts.append(tests.comparison_table(made["table"], one.source.named, one.compared, used))
+            tops.append(tests.top_rows(parts[-1], one.source.named.assay.features()))
             summaries += tests.summary_rows(parts[-1], facts["lambdas"])
             if (found := self._scores(one, phases)) is not None:
                 scores[one.name] = found.scores
@@ -150,6 +151,7 @@ class ExplainJob:
                         "and are left out of their genes"
                     )
         tables = {"table": pa.concat_tables(parts), "summary": _arrow(pd.DataFrame(summaries))}
+        tables["top"] = _arrow(pd.concat(tops, ignore_index=True))
         tables |= self._module_tables(matched, tested, scores)
         tables |= clinic_tables(self.spec, self.groups)
         tables["shares"] = self._shares(phases, scores)

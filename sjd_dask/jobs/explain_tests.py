@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 GROUP = "explained_group"
 HEALTHY, REST = "healthy", "rest"
 FEWEST = 2
+# Features of each comparison in the table `top`.
+MOST_TOP = 50
 COLUMNS = (
     "assay", names.FEATURE_ID, "group", "against", "effect", "standard_error", "statistic", "df", "p_value", "q_value",
     "log_odds", "mean", "n_samples", "descriptive",
@@ -201,6 +203,23 @@ def comparison_table(table: pa.Table, named: SampleSource, compared: Contrasts, 
         "descriptive": pa.array(np.tile(used, len(pairs))),
     }
     return pa.table({name: made.get(name, kept[name] if name in kept.column_names else None) for name in COLUMNS})
+
+
+def top_rows(table: pa.Table, annotation: pd.DataFrame) -> pd.DataFrame:
+    """The features of smallest p in each comparison of an assay, with their gene symbols."""
+    found = []
+    n, start = len(annotation), 0
+    symbols = annotation.get(names.GENE_SYMBOL)
+    while start < table.num_rows:
+        part = table.slice(start, n)
+        p, t = (part[name].to_numpy() for name in ("p_value", "statistic"))
+        # The smallest p-values are all 0: their statistics part them; equal ones stand in the order of features.
+        order = np.lexsort((-np.abs(np.nan_to_num(t)), np.where(np.isnan(p), 2.0, p)))[:MOST_TOP]
+        own = part.take(pa.array(order)).to_pandas()
+        own.insert(2, names.GENE_SYMBOL, None if symbols is None else symbols.iloc[order].to_numpy(dtype=object))
+        found.append(own[own["p_value"].notna()])
+        start += n
+    return pd.concat(found, ignore_index=True).astype({names.GENE_SYMBOL: object})
 
 
 def summary_rows(table: pa.Table, lambdas: dict[str, Any]) -> list[dict[str, Any]]:

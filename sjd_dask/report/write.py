@@ -44,11 +44,13 @@ def write_report(cohort: Cohort, ref: str, path: str | os.PathLike[str]) -> Path
         return write_text(_association(cohort, result), path)
     if result.kind in (LAYERS, QUALITY):
         return write_text(_layer(cohort, result), path)
+    if result.kind == names.EXPLANATIONS:
+        return write_text(_explanation(result), path)
     if result.kind == STRATA:
-        return write_text(_strata(result), path)
+        return write_text(_strata(cohort, result), path)
     raise SpecError(
         f"no page is known for results of kind {result.kind!r} ({ref}); pages exist for {names.ASSOCIATIONS}, "
-        f"{LAYERS}, {QUALITY} and {STRATA}. Use `sjd export` for its table."
+        f"{LAYERS}, {QUALITY}, {STRATA} and {names.EXPLANATIONS}. Use `sjd export` for its table."
     )
 
 
@@ -78,11 +80,44 @@ def _layer(cohort: Cohort, result: Result) -> str:
     return render_layer(meta, tables)
 
 
-def _strata(result: Result) -> str:
+def _strata(cohort: Cohort, result: Result) -> str:
     from sjd_dask.report.strata_page import render_strata
 
     meta: dict[str, Any] = {**(result.meta or {}), "reference": result.ref}
-    return render_strata(meta, {name: result.to_pandas(name) for name in result.tables})
+    # The whole consensus is for other tools: the page has a thinner one.
+    tables = {name: result.to_pandas(name) for name in result.tables if name != "consensus"}
+    explained = [
+        one
+        for one in cohort.results()
+        if one.kind == names.EXPLANATIONS and (one.meta or {}).get("strata") == result.ref and "modules" in one.tables
+    ]
+    if explained:
+        newest = max(explained, key=lambda one: one.published_in)
+        tables["modules"] = newest.to_pandas("modules")
+        meta["explanation"] = newest.ref
+    return render_strata(meta, tables, _symbols(cohort, meta, tables))
+
+
+def _symbols(cohort: Cohort, meta: dict[str, Any], tables: dict[str, Any]) -> dict[str, str]:
+    """Gene symbols of the features that made the groups, where the assay knows them."""
+    name, centroids = str(meta.get("assay") or ""), tables.get("centroids")
+    if centroids is None or not name:
+        return {}
+    snapshot = (meta.get("cohort") or {}).get("snapshot")
+    opened = cohort.layer(name) if name.startswith("layers/") else cohort.assay(name, snapshot=snapshot)
+    features = opened.features()
+    if names.GENE_SYMBOL not in features:
+        return {}
+    known = features.loc[features.index.intersection(centroids[names.FEATURE_ID]), names.GENE_SYMBOL].dropna()
+    return {str(feature): str(symbol) for feature, symbol in known.items() if symbol}
+
+
+def _explanation(result: Result) -> str:
+    from sjd_dask.report.explain_page import render_explanation
+
+    meta: dict[str, Any] = {**(result.meta or {}), "reference": result.ref}
+    # The features of every comparison stay where they are: the page has those of smallest p.
+    return render_explanation(meta, {name: result.to_pandas(name) for name in result.tables if name != "table"})
 
 
 def quality_of(cohort: Cohort, layer: Result) -> Result | None:
