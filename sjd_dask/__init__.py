@@ -16,6 +16,7 @@ _PUBLIC = {
     "ingest": "sjd_dask.store.ingest.pipeline",
     "associate": "sjd_dask.associate.api",
     "normalise": "sjd_dask.normalise",
+    "stratify": "sjd_dask.stratify",
     "open_cluster": "sjd_dask.runtime.cluster",
     "Simulation": "sjd_dask.simulate",
     "names": "sjd_dask.names",
@@ -29,7 +30,7 @@ def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'sjd_dask' has no attribute {name!r}")
     module = import_module(_PUBLIC[name])
-    value = module if name in ("names", "errors", "normalise") else getattr(module, name)
+    value = module if name in ("names", "errors", "normalise", "stratify") else getattr(module, name)
     globals()[name] = value
     return value
 

@@ -10,6 +10,8 @@ Floats = NDArray[np.float64]
 
 AVERAGE, COMPLETE, WARD = 0, 1, 2
 METHODS = {"average": AVERAGE, "complete": COMPLETE, "ward": WARD}
+# Above it SciPy makes trees of triangles: in half the memory.
+MOST_SQUARE = 5000
 # Rows are as long as machines take many at a time without a rest.
 BLOCK = 8
 # Bits of +inf: where a cluster is merged away.
@@ -70,6 +72,34 @@ def tree_of(distances: NDArray[np.float64], rows: NDArray[np.int64], method: int
     # By height, of equal height in the order they were found.
     order = np.argsort(heights, kind="stable")
     return _numbered(left[order], right[order]), heights[order]
+
+
+def average_merges(triangle: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Merges of average linkage, (n - 1, 2) as in `tree_of`, of the distances above the diagonal, row after row.
+
+    Parameters
+    ----------
+    triangle : ndarray (n (n - 1) / 2,)
+        Finite, not negative.
+    """
+    n = round((1.0 + np.sqrt(1.0 + 8.0 * len(triangle))) / 2.0)
+    if n > MOST_SQUARE:
+        from scipy.cluster.hierarchy import linkage
+
+        return np.asarray(linkage(triangle, method="average")[:, :2].astype(np.int64))
+    return tree_of(_square(triangle, n), np.arange(n), AVERAGE)[0]
+
+
+@numba.njit(cache=True, nogil=True)
+def _square(triangle: NDArray[np.float64], n: int) -> Floats:
+    out = np.empty((n, n))
+    at = 0
+    for a in range(n):
+        out[a, a] = 0.0
+        for b in range(a + 1, n):
+            out[a, b] = out[b, a] = triangle[at]
+            at += 1
+    return out
 
 
 @numba.njit(cache=True, nogil=True)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
+from threadpoolctl import threadpool_limits
 
 from sjd_dask import names
 from sjd_dask.errors import DataError, SpecError
-from sjd_dask.stratify.choose import Choice, choose_k
+from sjd_dask.stratify.choose import Choice, Judged, choose_k, judge_rounds
+from sjd_dask.stratify.null import NULL_DRAWS, null_statistics
 from sjd_dask.stratify.recipe import ALGORITHMS, Recipe
-from sjd_dask.stratify.resampling import resample_labels
+from sjd_dask.stratify.resampling import Resampling
 from sjd_dask.stratify.strata import Strata, strata
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+# Pieces of work for each thread: the last ones end at about the same time.
+PIECES = 4
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,7 @@ def find_groups(
     feature_fraction: float = 1.0,
     seed: int = 1,
     previous: Mapping[str, str] | None = None,
+    threads: int | None = None,
 ) -> Grouping:
     """Consensus clustering of samples, and whether there are groups at all.
 
@@ -53,6 +64,8 @@ def find_groups(
         `choose_k`, or the number of groups.
     previous : mapping of sample id to stratum, optional
         Labels whose names the groups keep.
+    threads : int, optional
+        How many work at the same time; default one for each processor. The result doesn't depend on it.
 
     Returns
     -------
@@ -90,6 +103,31 @@ def find_groups(
     data = data.transpose(names.SAMPLES, names.FEATURES)
     values = np.ascontiguousarray(data.values, dtype=np.float64)
     ids = [str(name) for name in data[names.SAMPLE_ID].values]
-    labels = resample_labels(values, ids, recipe)
-    choice = choose_k(values, ids, recipe, labels, k=None if choose == "auto" else int(choose))
-    return Grouping(strata(values, ids, *choice.trusted(recipe, labels), choice.k, previous), choice, recipe)
+    if threads is not None and threads < 1:
+        raise SpecError(f"threads is {threads}; it must be at least 1.")
+    resampling = Resampling(values, ids, recipe)
+    # One BLAS thread for each of ours: more would wait for each other, and sum in another order.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads or _processors()) as pool:
+        resampling.prepare()
+        rounds = [pool.submit(resampling.labels, *one) for one in _pieces(recipe.resamples, threads)]
+        draws = [pool.submit(null_statistics, values, ids, recipe, *one) for one in _pieces(NULL_DRAWS, threads)]
+        labels = np.concatenate([one.result() for one in rounds])
+        null = np.concatenate([one.result() for one in draws])
+        in_order = labels[..., np.argsort(np.asarray(ids, dtype=object), kind="stable")]
+
+        def judge(wanted: Sequence[tuple[tuple[int, ...], int]]) -> list[Judged]:
+            return list(pool.map(lambda one: judge_rounds(in_order[:, list(one[0]), one[1]], recipe.k[one[1]]), wanted))
+
+        choice = choose_k(values, ids, recipe, labels, null, None if choose == "auto" else int(choose), judge)
+        return Grouping(strata(values, ids, *choice.trusted(recipe, labels), choice.k, previous), choice, recipe)
+
+
+def _processors() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _pieces(total: int, threads: int | None) -> list[tuple[int, int]]:
+    """Ranges of rounds or draws for the threads."""
+    width = -(-total // (PIECES * (threads or _processors())))
+    return [(start, min(total, start + width)) for start in range(0, total, width)]

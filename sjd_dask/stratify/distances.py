@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from sjd_dask.kernels.grouping import silhouettes
 
@@ -63,10 +62,17 @@ def _table(values: Floats, distance: str) -> Floats:
     """Rows whose inner products give the distance."""
     if distance == "euclidean":
         return np.asarray(values - values.mean(axis=0))
-    table = rankdata(values, axis=1) if distance == "spearman" else values
+    table = _ranks(values) if distance == "spearman" else values
     centred = table - table.mean(axis=1, keepdims=True)
     norms = np.sqrt(np.einsum("ij,ij->i", centred, centred))
     return np.asarray(centred / np.where(norms > 0, norms, 1.0)[:, None])
+
+
+def _ranks(values: Floats) -> Floats:
+    # Loaded for ranks only: it takes longer to load than all else that groups samples.
+    from scipy.stats import rankdata
+
+    return np.asarray(rankdata(values, axis=1))
 
 
 def _stripe(table: Floats, start: int, stop: int, distance: str) -> Floats:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 from sjd_dask.kernels.principal import principal_components
 from sjd_dask.kernels.separation import by_kurtosis, least_inertia, least_log_ratio, log_ratio, reined, whitened
@@ -190,4 +190,4 @@ def _whitened(vectors: Floats, depth: int) -> Floats:
 
 def _radius(width: int) -> float:
     """Of a ball that holds the share `REIN` of Gaussian samples."""
-    return float(np.sqrt(chi2.ppf(REIN, width)))
+    return float(np.sqrt(chdtri(width, 1.0 - REIN)))

@@ -6,19 +6,26 @@ import warnings
 
 import kmedoids
 import numpy as np
+import pandas as pd
 import pytest
+import xarray as xr
 from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
+import sjd_dask as sjd
+from sjd_dask.errors import SpecError
+from sjd_dask.kernels import linkage as linkage_kernels
 from sjd_dask.kernels.kmeans import kmeans_gram, kmeans_values
-from sjd_dask.kernels.linkage import METHODS, square_of, tree_of
+from sjd_dask.kernels.linkage import METHODS, average_merges, square_of, tree_of
 from sjd_dask.kernels.medoids import build_medoids, swap_medoids
 from sjd_dask.kernels.mixture import LEAST_VARIANCE, mixture_groups
+from sjd_dask.stratify.choose import choose_k
 from sjd_dask.stratify.distances import inner_products, sample_distances
 from sjd_dask.stratify.draws import drawn, first_few, id_keys, ranking
+from sjd_dask.stratify.resampling import resample_labels
 
 
 def samples(seed: int, n: int, p: int = 6) -> np.ndarray:
@@ -42,6 +49,14 @@ def test_trees_are_those_of_scipy_bit_for_bit(method: str) -> None:
         theirs = linkage(squareform(part), method=method)
         assert np.array_equal(merges, theirs[:, :2].astype(int))
         assert np.array_equal(heights, theirs[:, 2])
+
+
+def test_trees_of_triangles(monkeypatch: pytest.MonkeyPatch) -> None:
+    triangle = squareform(sample_distances(samples(4, 50), "euclidean"), checks=False)
+    theirs = linkage(triangle, method="average")[:, :2].astype(int)
+    assert np.array_equal(average_merges(triangle), theirs)
+    monkeypatch.setattr(linkage_kernels, "MOST_SQUARE", 10)
+    assert np.array_equal(average_merges(triangle), theirs)
 
 
 def test_medoids_are_those_of_the_kmedoids_package() -> None:
@@ -135,6 +150,19 @@ def test_more_starts_are_never_worse() -> None:
     best, inertia = kmeans_gram(inner_products(values), every, starts)
     assert inertia == pytest.approx(min(single), rel=1e-9)
     assert adjusted_rand_score(best, kmeans_values(values, starts)[0]) == 1.0
+
+
+def test_groups_don_t_hang_on_threads() -> None:
+    values = samples(5, 60, 20)
+    ids = [f"s{i}" for i in range(60)]
+    data = xr.DataArray(values, dims=("samples", "features"), coords={"sample_id": ("samples", ids)})
+    one, three = (sjd.stratify.find_groups(data, resamples=21, k=(1, 5), threads=n) for n in (1, 3))
+    pd.testing.assert_frame_equal(one.strata.table, three.strata.table, check_exact=True)
+    pd.testing.assert_frame_equal(one.choice.table, three.choice.table, check_exact=True)
+    labels = resample_labels(values, ids, one.recipe)
+    assert choose_k(values, ids, one.recipe, labels).table.equals(one.choice.table)
+    with pytest.raises(SpecError, match="threads is 0"):
+        sjd.stratify.find_groups(data, threads=0)
 
 
 def test_shares_of_a_ranking() -> None:
