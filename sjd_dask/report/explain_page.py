@@ -78,8 +78,8 @@ def instead(shares: pd.DataFrame | None) -> list[str]:
         if text and not row["beyond"] and row["share"] >= MUCH and row["share"] > row["chance_95"]:
             share, chance = number(100 * row["share"], 3), number(100 * max(0.0, row["chance_95"]), 2)
             found.append(
-                f"{text[0].upper() + text[1:]} alone explains {share} % of the grouping (chance: at most {chance} %): before "
-                "these groups are called classes of a disease, see what is left of them without it."
+                f"{text[0].upper() + text[1:]} alone explains {share} % of the grouping (chance: at most {chance} %): "
+                "before these groups are called classes of a disease, see what is left of them without it."
             )
     return found
 
