@@ -197,7 +197,7 @@ class StratifyJob:
         labels = self.resampled(phases, work)
         null = self.null(phases, work)
         phases.clean()
-        tables, facts = grouping_tables(self, values, labels, null, chosen)
+        tables, facts = grouping_tables(self, values, labels, null, chosen, phases)
         return tables, self._facts(chosen, facts)
 
     def null(self, phases: Phases, work: GroupingWork) -> NDArray[np.float64]:

@@ -23,14 +23,15 @@ from sjd_dask.jobs.stratify_tables import (
     combined_consensus,
     curve_table,
     grouping_facts,
-    heat_table,
+    heat_order,
+    heat_rows,
     label_table,
 )
 from sjd_dask.normalise.method import Block, Partial
 from sjd_dask.runtime.plan import PROCESS_BYTES, Partition, size
 from sjd_dask.stratify.agreement import adjusted_rand_index
 from sjd_dask.stratify.choose import COMBINED, Choice, choose_k
-from sjd_dask.stratify.consensus import consensus_groups, pairs_never_drawn
+from sjd_dask.stratify.consensus import pairs_never_drawn
 from sjd_dask.stratify.landmarks import RULE_BYTES, Landmarks, Placed, draw_landmarks
 from sjd_dask.stratify.placing import BLOCK, rule_bytes
 from sjd_dask.stratify.strata import strata_table
@@ -153,9 +154,11 @@ def group_by_landmarks(job: StratifyJob, phases: Phases) -> tuple[Chosen, dict[s
             tuple(ids[i] for i in check),
             replace(recipe, k=(k,)),
         )
-        exact = consensus_groups(combined_consensus(job.resampled(phases, other)[:, :, 0]), k)
+        (voted,) = cluster_judge(phases, job.resampled(phases, other), (k,))(
+            [(tuple(range(len(recipe.algorithms))), 0)]
+        )
         there = placed.groups[check, recipe.k.index(k)]
-        facts["check"] = {"samples": len(check), "ari": adjusted_rand_index(exact.tolist(), there.tolist())}
+        facts["check"] = {"samples": len(check), "ari": adjusted_rand_index(voted.groups.tolist(), there.tolist())}
     tables, told = _tables(job, landmarks, choice, placed, marks, chosen)
     return chosen, tables, {**told, "consensus": facts}
 
@@ -211,8 +214,10 @@ def _tables(
     )
     table = table.assign(ambiguous=ambiguous)
     stratum = table["stratum"].to_numpy(dtype=object)
-    matrix = combined_consensus(landmarks.labels[:, :, at])
-    own = table["consensus"].to_numpy()[marks] if choice.k > 1 else matrix.mean(axis=1, dtype=np.float64)
+    shown, made = landmarks.labels[:, :, at], choice.groups[COMBINED, landmarks.k]
+    own = table["consensus"].to_numpy()[marks]
+    order = heat_order(ids[marks], stratum[marks], own, made)
+    heat = combined_consensus(np.ascontiguousarray(shown[:, :, order]))
     principal = pd.DataFrame({names.SAMPLE_ID: ids})
     for i in range(placed.components.shape[1]):
         principal[f"component_{i + 1}"] = placed.components[:, i]
@@ -225,7 +230,7 @@ def _tables(
         "labels": arrow(label_table(choice, ids, stratum, by_k)),
         "features": arrow(pd.DataFrame({names.FEATURE_ID: chosen.ids, "score": chosen.scores})),
         "principal": arrow(principal),
-        "heat": heat_table(matrix, ids[marks], stratum[marks], own, choice.groups[COMBINED, landmarks.k]),
+        "heat": heat_rows(heat, ids[marks[order]], stratum[marks[order]]),
         "cross": arrow(agreement_table(frame, job.spec.compare, stratum)),
         **companion_tables(job.spec, frame, stratum, chosen.ids, landmarks.values, stratum[marks], None),
     }

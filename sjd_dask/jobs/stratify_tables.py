@@ -11,18 +11,27 @@ from numpy.typing import NDArray
 
 from sjd_dask import names
 from sjd_dask.jobs.stratify_companions import companion_tables
+from sjd_dask.jobs.stratify_judge import cluster_judge, mean_support
 from sjd_dask.kernels.principal import principal_components
 from sjd_dask.stratify.agreement import adjusted_rand_index, cross_table, normalised_mutual_information
 from sjd_dask.stratify.choose import COMBINED, Choice, choose_k
 from sjd_dask.stratify.consensus import consensus_matrix, pairs_never_drawn
-from sjd_dask.stratify.strata import strata
+from sjd_dask.stratify.distances import silhouette_widths
+from sjd_dask.stratify.strata import strata, strata_table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sjd_dask.jobs.normalise_reference import Phases
     from sjd_dask.jobs.stratify import StratifyJob
     from sjd_dask.jobs.stratify_features import Chosen
+    from sjd_dask.stratify.recipe import Recipe
 
 # Samples of the stored consensus: as many as the page has dots for.
 HEAT_SAMPLES = 400
+# Up to so many samples the driver judges, before tasks would have started; up to so many it holds the matrix of a k.
+JUDGE_HERE = 1000
+MATRIX_SAMPLES = 2000
 N_COMPONENTS = 4
 
 
@@ -55,19 +64,32 @@ def heat_table(
     consensus: NDArray[np.float64],
     groups: NDArray[np.int64],
 ) -> pa.Table:
-    """Consensus of at most `HEAT_SAMPLES` samples: strata together, in each the groups of the map, the surest first."""
+    """Consensus of at most `HEAT_SAMPLES` samples, see `heat_order`."""
+    order = heat_order(sample_ids, strata, consensus, groups)
+    return heat_rows(matrix[np.ix_(order, order)], sample_ids[order], strata[order])
+
+
+def heat_order(
+    sample_ids: NDArray[Any], strata: NDArray[Any], consensus: NDArray[np.float64], groups: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Samples of the map: strata together, in each the groups of the map, the surest first; evenly spaced of many."""
     # C10 after C2.
     rank = {name: i for i, name in enumerate(sorted(set(strata), key=lambda one: (len(one), one)))}
     order = np.lexsort((sample_ids.astype(str), -consensus, groups, np.array([rank[one] for one in strata])))
     if len(order) > HEAT_SAMPLES:
         order = order[np.arange(HEAT_SAMPLES) * len(order) // HEAT_SAMPLES]
-    part = np.ascontiguousarray(matrix[np.ix_(order, order)], dtype=np.float32)
+    return np.asarray(order)
+
+
+def heat_rows(matrix: NDArray[np.float32], sample_ids: NDArray[Any], strata: NDArray[Any]) -> pa.Table:
+    """A consensus of few samples as a table."""
+    part = np.ascontiguousarray(matrix, dtype=np.float32)
     return pa.table(
         {
-            names.SAMPLE_ID: pa.array([str(sample_ids[i]) for i in order], pa.string()),
-            "stratum": pa.array([str(strata[i]) for i in order], pa.string()),
+            names.SAMPLE_ID: pa.array([str(one) for one in sample_ids], pa.string()),
+            "stratum": pa.array([str(one) for one in strata], pa.string()),
             # Symmetric: a column is the row of the sample at its place.
-            **{f"with_{i + 1}": pa.array(part[i], pa.float32()) for i in range(len(order))},
+            **{f"with_{i + 1}": pa.array(part[i], pa.float32()) for i in range(len(part))},
         }
     )
 
@@ -87,6 +109,7 @@ def grouping_tables(
     labels: NDArray[np.int8],
     null: NDArray[np.float64],
     chosen: Chosen,
+    phases: Phases,
 ) -> tuple[dict[str, pa.Table], dict[str, Any]]:
     """Judge every k, make the groups, and lay down all tables.
 
@@ -96,9 +119,11 @@ def grouping_tables(
     values : ndarray (n, p)
         In the order of the job's samples.
     labels : ndarray of int8 (resamples, algorithms, k, n)
-    null : ndarray (draws, k)
-        Inertia of draws without groups.
+    null : ndarray (draws, columns)
+        Of draws without groups.
     chosen : Chosen
+    phases : Phases
+        Runs what is judged on the cluster.
 
     Returns
     -------
@@ -109,17 +134,33 @@ def grouping_tables(
     recipe, spec = job.recipe, job.spec
     sample_ids = job.source.reader.sample_ids
     ids = np.array(sample_ids, dtype=object)
-    choice = choose_k(values, sample_ids, recipe, labels, null, None if spec.choose_k == "auto" else spec.choose_k)
+    # Of few samples it is done before tasks have started.
+    judge = cluster_judge(phases, labels, recipe.k) if len(ids) > JUDGE_HERE else None
+    wanted = None if spec.choose_k == "auto" else spec.choose_k
+    choice = choose_k(values, sample_ids, recipe, labels, null, wanted, judge)
     # The groups are those of the algorithms that found some.
     recipe, labels = choice.trusted(recipe, labels)
     previous = job.previous.labels_of(ids, chosen.ids, values) if job.previous else None
-    found = strata(values, sample_ids, recipe, labels, choice.k, previous)
-    table = found.table.assign(ambiguous=found.ambiguous)
-    stratum = table["stratum"].to_numpy(dtype=object)
     # One group has no blocks to show: the map shows what two would be.
     heat_k = choice.k if choice.k > 1 else recipe.k[0]
-    matrix = found.matrix if choice.k > 1 else combined_consensus(labels[:, :, 0])
-    own = table["consensus"].to_numpy() if choice.k > 1 else matrix.mean(axis=1, dtype=np.float64)
+    shown = labels[:, :, recipe.k.index(heat_k)]
+    matrix = None
+    if len(ids) <= MATRIX_SAMPLES:
+        found = strata(values, sample_ids, recipe, labels, choice.k, previous)
+        table, ambiguous, matched = found.table, found.ambiguous, found.matched
+        matrix = found.matrix if choice.k > 1 else combined_consensus(shown)
+    else:
+        table, ambiguous, matched = _without_matrix(values, sample_ids, recipe, shown, choice, phases, previous)
+    table = table.assign(ambiguous=ambiguous)
+    stratum = table["stratum"].to_numpy(dtype=object)
+    if choice.k > 1:
+        own = table["consensus"].to_numpy()
+    elif matrix is not None:
+        own = matrix.mean(axis=1, dtype=np.float64)
+    else:
+        own = mean_support(phases, shown, np.zeros(len(ids), dtype=np.int64), 1)[:, 0]
+    order = heat_order(ids, stratum, own, choice.groups[COMBINED, heat_k])
+    heat = combined_consensus(np.ascontiguousarray(shown[:, :, order]))
     principal, explained = principal_table(values, ids)
     features = pd.DataFrame({names.FEATURE_ID: chosen.ids, "score": chosen.scores})
     frame = job.source.sheet.loc[list(sample_ids)]
@@ -130,12 +171,37 @@ def grouping_tables(
         "labels": arrow(label_table(choice, ids, stratum)),
         "features": arrow(features),
         "principal": principal,
-        "heat": heat_table(matrix, ids, stratum, own, choice.groups[COMBINED, heat_k]),
+        "heat": heat_rows(heat, ids[order], stratum[order]),
         "cross": arrow(agreement_table(frame, spec.compare, stratum)),
         **companion_tables(spec, frame, stratum, chosen.ids, values, stratum, matrix),
     }
-    told = grouping_facts(job, choice, table, pairs_never_drawn(labels[:, 0, 0]), heat_k, explained, found.matched)
+    told = grouping_facts(job, choice, table, pairs_never_drawn(labels[:, 0, 0]), heat_k, explained, matched)
     return tables, {**told, "consensus": {"kind": "exact"}}
+
+
+def _without_matrix(
+    values: NDArray[np.float64],
+    sample_ids: tuple[str, ...],
+    recipe: Recipe,
+    labels: NDArray[np.int8],
+    choice: Choice,
+    phases: Phases,
+    previous: Mapping[str, str] | None,
+) -> tuple[pd.DataFrame, NDArray[np.bool_], dict[str, int]]:
+    """What `strata` gives, from the groups of the choice and means that tasks make."""
+    n = len(sample_ids)
+    if choice.k == 1:
+        groups, separate = np.zeros(n, dtype=np.int64), np.zeros((len(recipe.algorithms), n), dtype=np.int64)
+        means, widths = np.ones((n, 1)), np.full(n, np.nan)
+    else:
+        groups = choice.groups[COMBINED, choice.k]
+        separate = np.stack([choice.groups[name, choice.k] for name in recipe.algorithms])
+        means = mean_support(phases, labels, groups, choice.k)
+        (widths,) = silhouette_widths(values, [groups], recipe.distance)
+    table, ambiguous, _, matched = strata_table(
+        sample_ids, recipe.algorithms, groups, separate, means, widths, previous
+    )
+    return table, ambiguous, matched
 
 
 def grouping_facts(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sjd_dask.errors import SpecError
 from sjd_dask.kernels.grouping import rand_indices
-from sjd_dask.stratify.consensus import consensus_curves, consensus_matrix, consensus_tree, consensus_tree_groups
+from sjd_dask.stratify.consensus import consensus_of_rounds
 from sjd_dask.stratify.distances import silhouette_widths
 from sjd_dask.stratify.null import components_of, data_statistics, group_separation, null_statistics
 from sjd_dask.stratify.recipe import Recipe, check_values
@@ -116,14 +116,9 @@ def judge_rounds(labels: NDArray[np.int8], k: int) -> Judged:
         Groups at this k; -1: not drawn. Algorithms have the same weight.
     k : int
     """
-    total = consensus_matrix(labels[:, 0])
-    for a in range(1, labels.shape[1]):
-        total += consensus_matrix(labels[:, a])
-    if labels.shape[1] > 1:
-        total /= np.float32(labels.shape[1])
-    groups = consensus_tree_groups(consensus_tree(total), (k,))[0]
+    groups, curves = consensus_of_rounds(labels, k)
     rounds = np.ascontiguousarray(labels.reshape(-1, labels.shape[-1]))
-    return Judged(groups, consensus_curves(total), float(np.mean(rand_indices(rounds, groups))))
+    return Judged(groups, curves, float(np.mean(rand_indices(rounds, groups))))
 
 
 def choose_k(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ from scipy.cluster.hierarchy import linkage
 
 from sjd_dask.errors import DataError
 from sjd_dask.kernels.grouping import co_assignment, cut_merges
+from sjd_dask.kernels.pairs import never_together, pair_shares
 
 Consensus = NDArray[np.float32]
+Triangle = NDArray[np.float32]
 # Rows of the matrix that are counted at a time.
 ROWS = 256
 
@@ -42,15 +45,10 @@ def consensus_matrix(labels: NDArray[np.int8]) -> Consensus:
 
 def pairs_never_drawn(labels: NDArray[np.int8]) -> int:
     """How many pairs of samples no resample drew together."""
-    labels = np.ascontiguousarray(labels, dtype=np.int8)
-    n = labels.shape[1]
-    never = 0
-    for start in range(0, n, ROWS):
-        stop = min(n, start + ROWS)
-        _, drawn = co_assignment(labels, start, stop)
-        drawn[np.arange(stop - start), np.arange(start, stop)] = 1
-        never += int(np.count_nonzero(drawn == 0))
-    return never // 2
+    bits = np.packbits(np.asarray(labels).T >= 0, axis=1)
+    words = np.zeros((len(bits), -(-bits.shape[1] // 8) * 8), dtype=np.uint8)
+    words[:, : bits.shape[1]] = bits
+    return int(never_together(words.view(np.uint64)))
 
 
 def consensus_curves(matrix: Consensus) -> dict[str, Any]:
@@ -64,11 +62,21 @@ def consensus_curves(matrix: Consensus) -> dict[str, Any]:
         Senbabaoglu et al. 2014).
     """
     n = len(matrix)
+    return _curves(matrix[i, :i] for i in range(1, n))
+
+
+def triangle_curves(shares: Triangle) -> dict[str, Any]:
+    """`consensus_curves` of `triangle_shares`."""
+    step = 1 << 20
+    return _curves(shares[start : start + step] for start in range(0, len(shares), step))
+
+
+def _curves(pairs: Iterable[NDArray[np.float32]]) -> dict[str, Any]:
     points = np.linspace(0.0, 1.0, 101)
     counts = np.zeros(101, dtype=np.int64)
-    for i in range(1, n):
+    for some in pairs:
         # A share such as 0.1 that float32 puts a hair above 0.1 belongs to 0.1.
-        place = np.ceil(matrix[i, :i].astype(np.float64) * 100.0 - 1e-4).astype(np.int64)
+        place = np.ceil(some.astype(np.float64) * 100.0 - 1e-4).astype(np.int64)
         counts += np.bincount(np.clip(place, 0, 100), minlength=101)
     cdf = np.cumsum(counts) / max(1, counts.sum())
     return {"consensus": points, "cdf": cdf, "area": float(cdf[1:].sum() * 0.01), "pac": float(cdf[90] - cdf[10])}
@@ -99,6 +107,84 @@ def consensus_tree(matrix: Consensus) -> NDArray[np.float64]:
         lines[at : at + n - 1 - i] = 1.0 - matrix[i, i + 1 :]
         at += n - 1 - i
     return np.asarray(linkage(lines, method="average"))
+
+
+def triangle_shares(labels: NDArray[np.int8]) -> Triangle:
+    """Mean consensus of algorithms, of each pair once, (n (n - 1) / 2,).
+
+    Parameters
+    ----------
+    labels : ndarray of int8 (R, n_algorithms, n)
+        Groups in each resample; -1: not drawn. Algorithms have the same weight.
+
+    Returns
+    -------
+    ndarray of float32
+        The triangle above the diagonal, row after row: half the bytes of the matrix.
+    """
+    n = labels.shape[-1]
+    by_algorithm = np.ascontiguousarray(labels.transpose(1, 0, 2), dtype=np.int8)
+    return np.asarray(pair_shares(by_algorithm, 0, n, False))
+
+
+def consensus_of_rounds(labels: NDArray[np.int8], k: int) -> tuple[NDArray[np.int64], dict[str, Any]]:
+    """Groups and curves of the mean consensus of algorithms, without its matrix.
+
+    Parameters
+    ----------
+    labels : ndarray of int8 (R, n_algorithms, n)
+    k : int
+
+    Returns
+    -------
+    groups : ndarray of int64 (n,)
+        See `consensus_groups`.
+    curves : dict
+        See `consensus_curves`.
+
+    Notes
+    -----
+    It takes 8 n^2 bytes: half a matrix of float64, and the copy that the linkage works on.
+    """
+    shares = triangle_shares(labels)
+    curves = triangle_curves(shares)
+    lines = np.empty(len(shares))
+    for start in range(0, len(shares), 1 << 20):
+        lines[start : start + (1 << 20)] = np.float32(1.0) - shares[start : start + (1 << 20)]
+    del shares
+    tree = np.asarray(linkage(lines, method="average"))
+    return consensus_tree_groups(tree, (k,))[0], curves
+
+
+def support_of_rows(
+    labels: NDArray[np.int8], groups: NDArray[np.int64], k: int, start: int, stop: int
+) -> NDArray[np.float64]:
+    """Mean consensus of some samples with every group, itself not counted, (stop - start, k).
+
+    Parameters
+    ----------
+    labels : ndarray of int8 (R, n_algorithms, n)
+    groups : ndarray of int64 (n,)
+    k : int
+    start, stop : int
+        The samples.
+    """
+    n = labels.shape[-1]
+    by_algorithm = np.ascontiguousarray(labels.transpose(1, 0, 2), dtype=np.int8)
+    counts = np.bincount(groups, minlength=k).astype(np.float64)
+    out = np.empty((stop - start, k))
+    for first in range(start, stop, ROWS):
+        last = min(stop, first + ROWS)
+        rows = pair_shares(by_algorithm, first, last, True).reshape(last - first, n)
+        sums = np.stack([rows[:, groups == g].sum(axis=1, dtype=np.float64) for g in range(k)], axis=1)
+        every, own = np.arange(last - first), groups[first:last]
+        sums[every, own] -= 1.0  # itself
+        members = np.broadcast_to(counts, sums.shape).copy()
+        members[every, own] -= 1.0
+        means = np.where(members > 0, sums / np.maximum(members, 1.0), 0.0)
+        means[every, own] = np.where(members[every, own] > 0, means[every, own], 1.0)
+        out[first - start : last - start] = means
+    return out
 
 
 def consensus_tree_groups(tree: NDArray[np.float64], sizes: tuple[int, ...]) -> NDArray[np.int64]:

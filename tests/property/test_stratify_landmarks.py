@@ -62,3 +62,15 @@ def test_other_layout_order_and_one_worker(first: Any, home: Path) -> None:
         )
     told = other.cohort.result("strata/groups").meta
     assert told["consensus"] == first.cohort.result("strata/groups").meta["consensus"]
+
+
+def test_without_a_matrix_the_tables_are_the_same(first: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {"resamples": {"n": 24}}
+    here = scene.run(Path(first.cohort.path), cluster, **keys, output="here")
+    monkeypatch.setattr("sjd_dask.jobs.stratify_tables.JUDGE_HERE", 10)
+    monkeypatch.setattr("sjd_dask.jobs.stratify_tables.MATRIX_SAMPLES", 10)
+    there = scene.run(Path(first.cohort.path), cluster, **keys, output="there")
+    one, two = (made.cohort.result(made.results[0]) for made in (here, there))
+    for name in two.tables:
+        pd.testing.assert_frame_equal(two.to_pandas(name), one.to_pandas(name), check_exact=True, obj=name)
+    assert two.meta["run"]["tasks"] > one.meta["run"]["tasks"]
