@@ -195,8 +195,8 @@ TABLES: dict[str, ResultTable] = {
     names.EXPLANATIONS: ResultTable(
         "One row per assay, feature, group and comparison. Companion tables: summary (features found), top (of "
         "smallest p), modules (scores between groups), module_genes (what matched), module_scores (each sample), "
-        "clinical (tests of sample columns), clinical_groups, shares (what else explains the groups), stability, visits, agreement, "
-        "cross.",
+        "clinical (tests of sample columns), clinical_groups, shares (what else explains the groups), stability, "
+        "visits, agreement, cross.",
         {
             "assay": ("string", "Assay, or layer with its version."),
             names.FEATURE_ID: ("string", "Feature."),
