@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -14,6 +15,8 @@ from sjd_dask.report.figures import DOTS_2, GRID, INK, MUTED, to_svg
 from sjd_dask.report.format import natural_key, plain, shorten
 from sjd_dask.report.layer_figures import COLORS, MOST_POINTS, POINT_DPI, _panels
 
+# Share of a group's samples within its outline; cells of the map of its density; fewer samples have no outline.
+OUTLINED, CELLS, FEWEST_OUTLINED = 0.8, 48, 200
 # What the table of the choice measures: column, title, and which way is better.
 CRITERIA = (
     ("pac", "ambiguous pairs (PAC)", "lower is better"),
@@ -201,14 +204,19 @@ def embedding(table: pd.DataFrame, colors: dict[str, str], shares: Sequence[floa
     Parameters
     ----------
     table : DataFrame
-        ``component_1``, ``component_2``, ``stratum``, ``core``.
+        ``sample_id``, ``component_1``, ``component_2``, ``stratum``, ``core``.
     colors : dict
     shares : sequence of float
         Share of the variance of each component.
     """
     figure, (axes,) = _panels(6.2, 4.4, 1, 1)
     if len(table) > MOST_POINTS:
-        table = table.iloc[np.arange(MOST_POINTS) * len(table) // MOST_POINTS]
+        for name, color in colors.items():
+            own = table.loc[table["stratum"] == name, ["component_1", "component_2"]].to_numpy(dtype=float)
+            _outline(axes, own[np.isfinite(own).all(axis=1)], color)
+        # Those of smallest hash: the same ones whatever the order, and none by the place of its id.
+        key = pd.util.hash_array(table["sample_id"].to_numpy(dtype=object))
+        table = table.iloc[np.sort(np.argsort(key, kind="stable")[:MOST_POINTS])]
     size = float(np.clip(6000 / max(len(table), 1), 6, 24))
     order = np.random.default_rng(0).permutation(len(table))
     x, y = (table[f"component_{i}"].to_numpy(dtype=float)[order] for i in (1, 2))
@@ -233,6 +241,21 @@ def embedding(table: pd.DataFrame, colors: dict[str, str], shares: Sequence[floa
         handletextpad=0.2,
     )  # fmt: skip
     return to_svg(figure, POINT_DPI)
+
+
+def _outline(axes: Axes, points: np.ndarray, color: str) -> None:
+    """A line around the densest part of a group that holds `OUTLINED` of its samples."""
+    if len(points) < FEWEST_OUTLINED:
+        return
+    density, *edges = np.histogram2d(points[:, 0], points[:, 1], bins=CELLS)
+    for _ in range(2):
+        for axis in (0, 1):
+            # Binomial weights: a smooth bell of some cells.
+            density = np.apply_along_axis(np.convolve, axis, density, np.array([1, 4, 6, 4, 1]) / 16, mode="same")
+    falling = np.sort(density, axis=None)[::-1]
+    level = falling[np.searchsorted(np.cumsum(falling), OUTLINED * falling.sum())]
+    x, y = ((edge[1:] + edge[:-1]) / 2 for edge in edges)
+    axes.contour(x, y, density.T, levels=[level], colors=[color], linewidths=1.4, zorder=4)
 
 
 def sizes(strata: np.ndarray, core: np.ndarray, colors: dict[str, str]) -> str:

@@ -13,6 +13,7 @@ from sjd_dask.report.assays_section import assays_section
 from sjd_dask.report.format import count, natural_key, number, shorten, spec_text
 from sjd_dask.report.layer_facts import Rows
 from sjd_dask.report.page import TEMPLATES, Picture, environment, picture_uri
+from sjd_dask.report.strata_flows import flow_between_k, flow_between_visits, profile_pictures
 
 MOST_FEATURES = 25
 MOST_AMBIGUOUS = 50
@@ -20,7 +21,9 @@ MOST_AMBIGUOUS = 50
 COMBINED = "combined"
 
 
-def render_strata(meta: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> str:
+def render_strata(
+    meta: Mapping[str, Any], tables: Mapping[str, pd.DataFrame], symbols: Mapping[str, str] | None = None
+) -> str:
     """The page of one ``strata/NAME``.
 
     Parameters
@@ -29,7 +32,10 @@ def render_strata(meta: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -
         The result's facts; every key is optional.
     tables : mapping of DataFrame
         ``table`` (one row a sample), and any of ``choice``, ``cdf``, ``labels``, ``features``, ``cross``,
-        ``principal``, ``heat``; the part of an absent one is left out.
+        ``principal``, ``heat``, ``centroids``, ``visits``, and ``modules`` of an explanation of these groups; the part
+        of an absent one is left out.
+    symbols : mapping, optional
+        Gene symbols of features.
 
     Returns
     -------
@@ -63,11 +69,19 @@ def render_strata(meta: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -
             features=_features(tables.get("features")),
             ambiguous=_ambiguous(table),
             group_pictures=_group_pictures(table, tables, meta),
-            choice_pictures=_choice_pictures(tables, meta),
+            profile_pictures=profile_pictures(tables, _colors(table), symbols),
+            visits=flow_between_visits(tables, _colors(table)),
+            choice_pictures=_choice_pictures(table, tables, meta),
             provenance=facts.provenance(meta),
             spec=spec_text(meta["spec"]) if meta.get("spec") else "",
         )
     )
+
+
+def _colors(table: pd.DataFrame) -> dict[str, str]:
+    from sjd_dask.report.strata_figures import strata_colors
+
+    return strata_colors([str(one) for one in table["stratum"].unique()])
 
 
 def _strata(table: pd.DataFrame) -> list[str]:
@@ -110,8 +124,23 @@ def _what(meta: Mapping[str, Any]) -> facts.Pairs:
                 f"and {number(100 * recipe.get('feature_fraction', 1), 3)} % of features, seed {recipe.get('seed')}",
             )
         )
+    consensus = meta.get("consensus") or {}
+    if consensus.get("kind") == "landmarks":
+        pairs.append(("Consensus", f"of {count(consensus.get('landmarks'))} landmarks; every sample placed among them"))
+        check = consensus.get("check") or {}
+        if check:
+            pairs.append(
+                (
+                    "Agreement of the placing",
+                    f"adjusted Rand index {number(check.get('ari'), 3)} with the groups that "
+                    f"{count(check.get('samples'))} other samples make by themselves",
+                )
+            )
+    if meta.get("explanation"):
+        pairs.append(("Explained by", str(meta["explanation"])))
     if meta.get("previous"):
-        pairs.append(("Names kept from", str(meta["previous"])))
+        by = {"persons": ", by persons", "centroids": ", by the mean profiles of the groups"}
+        pairs.append(("Names kept from", str(meta["previous"]) + by.get(str(meta.get("matched_by")), "")))
     return pairs
 
 
@@ -204,12 +233,14 @@ def _group_pictures(table: pd.DataFrame, tables: Mapping[str, pd.DataFrame], met
 
     pictures: list[Picture] = []
     strata = table["stratum"].astype(str).to_numpy(dtype=object)
-    colors = figures.strata_colors(list(strata))
-    n = len(table)
+    colors, n = _colors(table), len(table)
+    landmarks = (meta.get("consensus") or {}).get("landmarks")
     heat = tables.get("heat")
     if heat is not None and len(heat) > 1:
         matrix = heat[[name for name in heat.columns if name.startswith("with_")]].to_numpy(dtype=np.float32)
-        part = f" {len(heat):,} of {n:,} samples are drawn, evenly spaced." if len(heat) < n else ""
+        whole = min(int(landmarks or n), n)
+        kind = "landmarks" if landmarks else "samples"
+        part = f" {len(heat):,} of {whole:,} {kind} are drawn, evenly spaced." if len(heat) < whole else ""
         of = int(meta.get("heat_k") or len(colors))
         pictures.append(
             Picture(
@@ -223,7 +254,12 @@ def _group_pictures(table: pd.DataFrame, tables: Mapping[str, pd.DataFrame], met
     principal = tables.get("principal")
     if principal is not None and "component_2" in principal and principal["component_2"].notna().any():
         shown = principal.merge(table[["sample_id", "stratum", "core"]], on="sample_id")
-        part = f" {figures.MOST_POINTS:,} of {n:,} samples are drawn, evenly spaced." if n > figures.MOST_POINTS else ""
+        part = ""
+        if n > figures.MOST_POINTS:
+            part = (
+                f" {figures.MOST_POINTS:,} of {n:,} samples are drawn; each line holds {100 * figures.OUTLINED:.0f} % "
+                "of all samples of its group."
+            )
         pictures.append(
             Picture(
                 "half",
@@ -239,7 +275,8 @@ def _group_pictures(table: pd.DataFrame, tables: Mapping[str, pd.DataFrame], met
                 "half",
                 picture_uri(figures.silhouettes(strata, values, colors)),
                 f"Silhouettes of {n:,} samples by group.",
-                "Silhouette of every sample: below 0 it lies nearer to another group than to its own.",
+                f"Silhouette of every sample{' against the landmarks' if landmarks else ''}: below 0 it lies nearer to "
+                "another group than to its own.",
             )
         )
         core = table["core"].to_numpy(dtype=bool)
@@ -254,7 +291,7 @@ def _group_pictures(table: pd.DataFrame, tables: Mapping[str, pd.DataFrame], met
     return pictures
 
 
-def _choice_pictures(tables: Mapping[str, pd.DataFrame], meta: Mapping[str, Any]) -> list[Picture]:
+def _choice_pictures(table: pd.DataFrame, tables: Mapping[str, pd.DataFrame], meta: Mapping[str, Any]) -> list[Picture]:
     from sjd_dask.report import strata_figures as figures
 
     pictures: list[Picture] = []
@@ -270,15 +307,19 @@ def _choice_pictures(tables: Mapping[str, pd.DataFrame], meta: Mapping[str, Any]
                 "chosen one is shaded.",
             )
         )
+    flow = flow_between_k(tables, _colors(table), k, table.set_index("sample_id")["stratum"])
+    if flow is not None:
+        pictures.append(flow)
     if curves is not None and len(curves):
         names = list(dict.fromkeys(curves["algorithm"]))
+        of = " of landmarks" if (meta.get("consensus") or {}).get("kind") == "landmarks" else ""
         name = COMBINED if COMBINED in names else names[-1]
         pictures.append(
             Picture(
                 "half",
                 picture_uri(figures.cumulative(curves[curves["algorithm"] == name], k)),
                 "Cumulative distribution of the consensus over pairs, for each k.",
-                f"Consensus of pairs ({name}): a curve that is flat over the shaded middle belongs to groups that "
+                f"Consensus of pairs{of} ({name}): a curve that is flat over the shaded middle belongs to groups that "
                 "resamples agree on.",
             )
         )

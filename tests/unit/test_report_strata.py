@@ -164,6 +164,6 @@ def test_the_same_tables_make_the_same_page(tmp_path: Path) -> None:
         kind="strata", name="groups", version=2, ref="strata/groups@2", meta=META, tables=list(made),
         to_pandas=lambda name: made[name],
     )  # fmt: skip
-    cohort: Any = SimpleNamespace(result=lambda ref: result)
+    cohort: Any = SimpleNamespace(result=lambda ref: result, results=lambda: [])
     page = write_report(cohort, "strata/groups", tmp_path / "a.html").read_text(encoding="utf-8")
     assert page == render_strata(META, tables(30))
