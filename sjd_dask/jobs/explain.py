@@ -18,7 +18,7 @@ from sjd_dask.jobs.arrays_table import from_table, to_table
 from sjd_dask.jobs.driver import publish_tables
 from sjd_dask.jobs.explain_modules import Scored, module_tests, score_samples
 from sjd_dask.jobs.explain_spec import ExplainSpec
-from sjd_dask.jobs.explain_tables import agreement_tables, clinic_tables, share_problems, stability_tables
+from sjd_dask.jobs.explain_tables import INTERFERON, agreement_tables, clinic_tables, share_problems, stability_tables
 from sjd_dask.jobs.matrix import Matrix
 from sjd_dask.jobs.normalise_reference import COLUMN_STRIPE_BYTES, Phases, sample_ranges
 from sjd_dask.jobs.normalise_source import Source
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 METHOD_VERSIONS = {"comparison": 1, "modules": 1, "clinic": 1, "shares": 1, "stability": 1}
 # Draws of chance in a task: some tenths of a second.
 ROUNDS = 20
-INTERFERON = "interferon"
 
 
 @dataclass

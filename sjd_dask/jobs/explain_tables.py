@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sjd_dask.store.cohort import Cohort
 
 EVERYTHING = "all of these"
-COMPOSITION = "composition"
+COMPOSITION, INTERFERON = "composition", "interferon"
 
 
 def clinic_tables(spec: ExplainSpec, groups: ExplainedGroups) -> dict[str, pa.Table]:
@@ -59,10 +59,11 @@ def share_problems(
     """
     given = {name: columns for name, columns in asked.items() if columns}
     cells = given.get(COMPOSITION, [])
-    wanted = [(name, columns, []) for name, columns in given.items()]
-    named = [name for name in given if name != "interferon"]
+    named = [name for name in given if name != INTERFERON]
+    wanted: list[tuple[str, list[str], list[str]]] = [(name, given[name], []) for name in named]
     if len(named) > 1:
         wanted.append((EVERYTHING, [one for name in named for one in given[name]], []))
+    wanted += [(name, given[name], []) for name in given if name == INTERFERON]
     if cells:
         wanted += [(name, columns, cells) for name, columns in given.items() if name != COMPOSITION]
     problems, rows = [], []
