@@ -23,11 +23,12 @@ from sjd_dask.jobs.sources import SampleSource, open_source, select
 from sjd_dask.jobs.spec import JobSpec, resolve_path
 from sjd_dask.jobs.stratify_assays import AssaysJob, prepare_assays
 from sjd_dask.jobs.stratify_features import Chosen, Wanted, choose_features, take_features, wanted_features
+from sjd_dask.jobs.stratify_judge import judge_bytes
 from sjd_dask.jobs.stratify_previous import Previous, previous_labels
 from sjd_dask.jobs.stratify_spec import StratifySpec
-from sjd_dask.jobs.stratify_tables import grouping_tables
+from sjd_dask.jobs.stratify_tables import MATRIX_SAMPLES, grouping_tables
 from sjd_dask.runtime.fingerprint import fingerprint
-from sjd_dask.runtime.plan import PROCESS_BYTES, Partition, Plan, size
+from sjd_dask.runtime.plan import MEMORY_SHARE, PROCESS_BYTES, Partition, Plan, size
 from sjd_dask.store.cohort import open_cohort
 from sjd_dask.stratify.null import NULL_DRAWS, null_statistics
 from sjd_dask.stratify.recipe import Recipe
@@ -107,7 +108,19 @@ class StratifyJob:
         # A round holds its draw, the distances of its samples (all pairs, and a copy that the linkage works on), and
         # the labels it leaves.
         grouping = 3 * values + 4 * 8 * n * n + labels // max(1, len(rounds))
-        driver = (256 << 20) + 4 * values + 2 * labels + 28 * n * n
+        judging = judge_bytes(n, labels, labels // len(self.recipe.k))
+        task = PROCESS_BYTES + max(scoring, taking, grouping, judging)
+        if task > MEMORY_SHARE * memory_per_worker and n > self.spec.landmarks:
+            raise PlanRefused(
+                f"stratify: the consensus of all pairs of {n:,} samples needs about {size(task)} in one task, and a "
+                f"worker may use {size(MEMORY_SHARE * memory_per_worker)} ({MEMORY_SHARE:.0%} of its "
+                f"{size(memory_per_worker)}). Nothing was started. With `consensus: landmarks` {self.spec.landmarks:,} "
+                "samples make the groups and all are placed among them. Or use fewer workers on this machine, or "
+                "workers of more memory."
+            )
+        matrices = 28 * n * n if n <= MATRIX_SAMPLES else 8 * 4 * 512 * n
+        driver = (256 << 20) + 4 * values + 2 * labels + matrices
+        held = "" if n > MATRIX_SAMPLES else f" and consensus matrices of {size(4 * n * n)} each"
         return Plan(
             job="stratify",
             output=f"{self.kind}/{self.spec.output}",
@@ -119,14 +132,14 @@ class StratifyJob:
             ],
             bytes_in=2 * reader.n_bytes,
             bytes_out=values + labels,
-            peak_bytes_per_task=PROCESS_BYTES + max(scoring, taking, grouping),
+            peak_bytes_per_task=task,
             driver_bytes=driver,
             notes=[
                 f"features: {self.wanted.text}",
                 f"{self.recipe.resamples:,} resamples x {len(self.recipe.algorithms)} algorithms x "
                 f"{len(self.recipe.k)} numbers of groups, in {len(rounds)} tasks; {NULL_DRAWS} draws without groups",
-                f"the driver holds {n:,} samples x {chosen:,} features ({size(values)}), the labels of all resamples "
-                f"({size(labels)}) and consensus matrices of {size(4 * n * n)} each",
+                f"the driver holds {n:,} samples x {chosen:,} features ({size(values)}) and the labels of all "
+                f"resamples ({size(labels)}){held}",
             ],
             n_workers=n_workers,
             memory_per_worker=memory_per_worker,

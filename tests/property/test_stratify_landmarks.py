@@ -10,15 +10,8 @@ import pandas as pd
 import pytest
 import stratify_scene as scene
 
-from sjd_dask.jobs import stratify, stratify_landmarks
-from sjd_dask.jobs.driver import prepare
-from sjd_dask.jobs.spec import parse_spec
 from sjd_dask.runtime.cluster import open_cluster
 from sjd_dask.stratify.agreement import adjusted_rand_index
-from sjd_dask.stratify.landmarks import Landmarks, draw_landmarks
-from sjd_dask.stratify.placing import Rules
-from sjd_dask.stratify.recipe import Recipe
-from sjd_dask.stratify.resampling import resample_labels
 
 SPEC: dict[str, Any] = {
     "compare": ["truth", "batch"], "resamples": {"n": 24}, "consensus": "landmarks", "landmarks": 36,
