@@ -178,7 +178,8 @@ TABLES: dict[str, ResultTable] = {
         "choice (criteria of each k), cdf (distribution of the consensus), labels (groups at each k), features, "
         "principal, heat (consensus of at most 400 samples), cross (agreement with sample columns), centroids (mean "
         "profiles of the groups), consensus (all pairs at the chosen k, up to 2,000 samples), visits (groups of "
-        "persons with several samples).",
+        "persons with several samples). Of several assays: assays (what each finds alone), assay_support (which assay "
+        "supports which group).",
         {
             **_SAMPLE,
             "stratum": (
@@ -189,7 +190,9 @@ TABLES: dict[str, ResultTable] = {
             "consensus": ("double", "Mean consensus with the other samples of the group, 0 to 1."),
             "silhouette": ("double", "Silhouette of the sample among the groups, -1 to 1; missing with one group."),
             "ambiguous": ("bool", "The sample lies between groups: read its memberships."),
+            "n_assays": ("int64", "Of several assays: how many have the sample."),
         },
+        ("n_assays",),
         patterns={"^membership_.+$": ("double", "Share of the group in the sample; they sum to 1.")},
     ),
     names.EXPLANATIONS: ResultTable(
