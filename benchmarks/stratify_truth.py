@@ -31,6 +31,8 @@ from sjd_dask.stratify.resampling import resample_labels
 
 SHARES = np.array([0.33, 0.25, 0.29, 0.13])
 FEATURES = 200
+GAUSSIAN = ("independent", "neighbours", "factors", "blocks")
+NOT_GAUSSIAN = ("heavy tails", "skewed factor", "one far sample")
 KS = (2, 3, 4, 5, 6)
 DRAWS = 99  # p-values are multiples of 1 / 100
 BLOCK = 20_000
@@ -94,21 +96,20 @@ def p_value(values: np.ndarray, seed: int) -> float:
 
 def null(small: bool) -> Iterator[dict[str, object]]:
     """A row for each layer without groups."""
-    for n, times in ((60, 100), (200, 100), (600, 40), (2000, 10)) if not small else ((60, 3),):
-        for kind in (
-            "independent", "neighbours", "factors", "blocks", "heavy tails", "skewed factor", "one far sample",
-        ):  # fmt: skip
-            for seed in range(times):
-                random = np.random.default_rng([n, seed])
+    kinds = [*GAUSSIAN, *NOT_GAUSSIAN]
+    for n, times, others in ((60, 100, 30), (200, 50, 30), (600, 20, 20), (2000, 5, 5)) if not small else ((60, 2, 2),):
+        for seed in range(times):
+            for kind in kinds if seed < others else GAUSSIAN:
+                random = np.random.default_rng([n, seed, kinds.index(kind)])
                 yield {"kind": kind, "n": n, "seed": seed, "p": p_value(without_groups(kind, n, random), seed)}
 
 
 def power(small: bool) -> Iterator[dict[str, object]]:
     """A row for each layer with classes."""
-    for n in (100, 300, 1000) if not small else (100,):
+    for n, times in ((100, 10), (300, 10), (1000, 4)) if not small else ((100, 1),):
         for factors, strength in ((0, 0.0), (3, 0.3), (3, 1.0), (10, 1.0)):
             for apart in (0.1, 0.15, 0.2, 0.3, 0.5):
-                for seed in range(20 if n < 1000 else 8) if not small else (0,):
+                for seed in range(times):
                     values, _ = Classes(apart, factors, strength, seed).draw(n)
                     yield {
                         "n": n, "factors": factors, "strength": strength, "apart": apart, "seed": seed,
@@ -118,13 +119,15 @@ def power(small: bool) -> Iterator[dict[str, object]]:
 
 def truth(small: bool) -> Iterator[dict[str, object]]:
     """A row for each layer, the larger ones by landmarks of the same classes."""
-    for factors, strength in ((0, 0.0), (3, 0.5)):
-        for apart in (0.08, 0.12, 0.16, 0.2, 0.3, 0.5, 1.0) if not small else (0.5,):
-            for seed in range(6) if not small else (0,):
+    settings = ((0, 0.0), (3, 0.5))
+    for seed in range(5) if not small else (0,):
+        for factors, strength in settings:
+            for apart in (0.08, 0.12, 0.16, 0.2, 0.3, 0.5, 1.0) if not small else (0.5,):
                 yield from _grouped(Classes(apart, factors, strength, seed), 300, [300], 20, apart, factors, seed)
-            if not small:
-                sizes = [2000, 20_000, 200_000] if apart in (0.12, 0.16, 0.2, 0.5) else [2000, 20_000]
-                yield from _grouped(Classes(apart, factors, strength, 100), 2000, sizes, 10, apart, factors, 100)
+    for apart in (0.16, 0.3, 0.12, 0.2, 0.08) if not small else ():
+        for factors, strength in settings:
+            sizes = [2000, 20_000, 200_000] if apart in (0.16, 0.3) else [2000, 20_000]
+            yield from _grouped(Classes(apart, factors, strength, 100), 2000, sizes, 10, apart, factors, 100)
 
 
 def _grouped(

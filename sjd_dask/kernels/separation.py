@@ -75,7 +75,7 @@ def by_kurtosis(white: Floats) -> Floats:
     return np.ascontiguousarray(white @ vectors)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _centres(white: Floats, labels: Groups, k: int) -> tuple[Floats, Floats]:
     n, d = white.shape
     counts = np.zeros(k)
@@ -92,21 +92,67 @@ def _centres(white: Floats, labels: Groups, k: int) -> tuple[Floats, Floats]:
     return counts, centres
 
 
-@numba.njit(cache=True, nogil=True)
-def _log_ratio(counts: Floats, centres: Floats, n: int) -> float:
-    """log det(W) / det(T) of whitened samples: W = n I - sum of n_c m_c m_c', whose determinant is one of (k, k)."""
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _eliminate(matrix: Floats, right: Floats) -> float:
+    """Solve matrix @ x = right in place of `right` (Gaussian elimination, rows exchanged); the determinant.
+
+    Both are overwritten. They have as many rows as there are groups: a call of LAPACK would take longer, and longest
+    to compile.
+    """
+    k = matrix.shape[0]
+    width = right.shape[1]
+    determinant = 1.0
+    for step in range(k):
+        pivot = step
+        for row in range(step + 1, k):
+            if abs(matrix[row, step]) > abs(matrix[pivot, step]):
+                pivot = row
+        if matrix[pivot, step] == 0.0:
+            return 0.0
+        if pivot != step:
+            determinant = -determinant
+            for column in range(k):
+                matrix[step, column], matrix[pivot, column] = matrix[pivot, column], matrix[step, column]
+            for column in range(width):
+                right[step, column], right[pivot, column] = right[pivot, column], right[step, column]
+        determinant *= matrix[step, step]
+        for row in range(step + 1, k):
+            factor = matrix[row, step] / matrix[step, step]
+            for column in range(step, k):
+                matrix[row, column] -= factor * matrix[step, column]
+            for column in range(width):
+                right[row, column] -= factor * right[step, column]
+    for step in range(k - 1, -1, -1):
+        for column in range(width):
+            value = right[step, column]
+            for row in range(step + 1, k):
+                value -= matrix[step, row] * right[row, column]
+            right[step, column] = value / matrix[step, step]
+    return determinant
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _system(counts: Floats, centres: Floats, n: int) -> Floats:
+    """I - M M' diag(n_c / n), (k, k): its determinant is that of W / n = I - sum of n_c m_c m_c' / n."""
     k = counts.size
-    inner = np.eye(k)
+    out = np.empty((k, k))
     for a in range(k):
         for b in range(k):
             product = 0.0
             for f in range(centres.shape[1]):
                 product += centres[a, f] * centres[b, f]
-            inner[a, b] -= np.sqrt(counts[a] * counts[b]) / n * product
-    return float(np.log(max(np.linalg.det(inner), LEAST)))
+            out[a, b] = (1.0 if a == b else 0.0) - product * counts[b] / n
+    return out
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _log_ratio(counts: Floats, centres: Floats, n: int) -> float:
+    """log det(W) / det(T) of whitened samples."""
+    none = np.empty((counts.size, 0))
+    return float(np.log(max(_eliminate(_system(counts, centres, n), none), LEAST)))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def log_ratio(white: Floats, labels: Groups) -> float:
     """log det(W) / det(T) of groups (Wilks' lambda): 0 for one group, the lower the farther apart they are.
 
@@ -122,7 +168,7 @@ def log_ratio(white: Floats, labels: Groups) -> float:
     return _log_ratio(counts, centres, white.shape[0])
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _assign(turned: Floats, directions: Floats, offsets: Floats, labels: Groups) -> int:
     """Nearest centre: the least offset - 2 x'direction; how many samples moved. `turned` is (d, n)."""
     d, n = turned.shape
@@ -157,23 +203,16 @@ def _assign(turned: Floats, directions: Floats, offsets: Floats, labels: Groups)
     return moved
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _improve(white: Floats, turned: Floats, labels: Groups, k: int, passes: int) -> float:
     """Lower log det(W) by moving samples to the centre that is nearest in the metric of W; the last value."""
     n, d = white.shape
     counts, centres = _centres(white, labels, k)
     for _ in range(passes):
-        # W^-1 m_c = (1 / n) sum_b R_bc m_b with R the inverse of I - diag(n_c / n) M M'.
-        system = np.eye(k)
-        for a in range(k):
-            for b in range(k):
-                product = 0.0
-                for f in range(d):
-                    product += centres[a, f] * centres[b, f]
-                system[a, b] -= counts[a] / n * product
-        if abs(np.linalg.det(system)) < LEAST:
+        # n W^-1 m_c for every c: (I - G)^-1 M' = M' (I - diag(n_c / n) M M')^-1, G = M' diag(n_c / n) M.
+        directions = centres.copy()
+        if abs(_eliminate(_system(counts, centres, n), directions)) < LEAST:
             break
-        directions = np.linalg.inv(system).T @ centres
         offsets = np.full(k, np.inf)
         for c in range(k):
             if counts[c] > 0.0:
@@ -186,7 +225,7 @@ def _improve(white: Floats, turned: Floats, labels: Groups, k: int, passes: int)
     return _log_ratio(counts, centres, n)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _from_samples(turned: Floats, starts: Groups, labels: Groups) -> None:
     """Groups of the nearest of some samples."""
     d = turned.shape[0]
@@ -200,7 +239,7 @@ def _from_samples(turned: Floats, starts: Groups, labels: Groups) -> None:
     _assign(turned, centres, offsets, labels)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def least_log_ratio(table: Floats, starts: Groups, passes: int) -> tuple[float, Groups]:
     """Groups of low det(W) / det(T): k-means in the metric of the groups' own covariance (Friedman and Rubin 1967).
 
@@ -242,7 +281,7 @@ def least_log_ratio(table: Floats, starts: Groups, passes: int) -> tuple[float, 
     return least, best
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _lloyd(table: Floats, turned: Floats, labels: Groups, k: int, passes: int) -> float:
     """Lloyd's passes; the sum over groups of n_c |m_c|^2, which is the total less the inertia."""
     d = table.shape[1]
@@ -264,7 +303,7 @@ def _lloyd(table: Floats, turned: Floats, labels: Groups, k: int, passes: int) -
     return between
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def least_inertia(table: Floats, starts: Groups, passes: int) -> float:
     """Share of the sum of squares that is left around the own centres, as far down as k-means comes.
 
