@@ -84,7 +84,9 @@ class StratifySpec(AssaysKeys):
 
     @classmethod
     def explain(cls, finding: Any) -> str | None:
-        """What is wrong with an algorithm, by its name."""
+        """What is wrong with an algorithm, by its name, and with a number of groups."""
+        if finding["loc"][:1] == ("choose_k",):
+            return f"`choose_k: {finding['input']}` is neither `auto` nor a number of groups, from 1"
         if finding["loc"][:1] == ("algorithms",) and finding["type"] == "literal_error":
             return f"`algorithms`: there is no {finding['input']!r}; there are: {', '.join(ALGORITHMS)}"
         return None

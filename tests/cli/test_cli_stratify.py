@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import stratify_scene as scene
 from jobs_helpers import bring, write_npz
@@ -29,6 +30,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     holes = np.where(np.eye(scene.N, 20, dtype=bool), np.nan, values[:, :20])
     bring(cohort, "holes", write_npz(folder / "holes.npz", holes, scene.IDS, scene.FEATURES[:20]))
     (folder / "list.txt").write_text("x1\nx2\n")
+    (folder / "sets.gmt").write_text("ONE\t\tx1\tx2\nTWO\t\tg000\tg001\n")
+    other = {"table": pa.table({"sample_id": scene.IDS[:2]})}
+    open_cohort(folder / "cohort").publish_result("surrogates", "other", other, {})
+    (folder / "bad.gmt").write_text("ONE\tg000\n")
     return folder
 
 
@@ -120,6 +125,20 @@ BAD: dict[str, tuple[int, dict[str, Any], list[str]]] = {
     "no list": (2, {"features": {"list": "nothing.txt"}}, ["nothing.txt", "can't be read"]),
     "a list of strangers": (3, {"features": {"list": "list.txt"}}, ["0 of the 2 features", "'x1'", "'g000'"]),
     "no such previous": (2, {"previous": "strata/none"}, ["strata/none"]),
+    "set of no sets": (2, {"features": {"list": "list.txt", "set": "ONE"}}, ["`set: ONE`", ".gmt", "list.txt"]),
+    "set without a list": (2, {"features": {"top": 9, "set": "ONE"}}, ["`set` belongs to `list`"]),
+    "no such set": (2, {"features": {"list": "sets.gmt", "set": "TOW"}}, ["set: TOW", "sets.gmt", "'TWO'"]),
+    "a set of strangers": (3, {"features": {"list": "sets.gmt", "set": "ONE"}}, ["0 of the 2", "'x1'", "'g000'"]),
+    "no gene sets": (3, {"features": {"list": "bad.gmt"}}, ["bad.gmt`, line 1", "tabs"]),
+    "previous of another kind": (2, {"previous": "surrogates/other"}, ["is not a grouping", "strata/NAME"]),
+    "visit without a person": (2, {"visit": "batch"}, ["`visit: batch`", "`person`"]),
+    "no such visit": (2, {"person": "person_id", "visit": "month"}, ["'month'", "person_id"]),
+    "consensus": (2, {"consensus": "exakt"}, ["`consensus`", "'exakt'", "landmarks"]),
+    "too few landmarks": (2, {"landmarks": 5}, ["`landmarks`", "20"]),
+    "choose_k in words": (2, {"choose_k": "best"}, ["`choose_k: best` is neither"]),
+    "seed": (2, {"seed": -1}, ["`seed`", "-1"]),
+    "one resample": (2, {"resamples": {"n": 1}}, ["resamples.n", "2"]),
+    "name": (2, {"output": "../x"}, ["`output`", "'../x'"]),
     "no samples": (2, {"samples": "age > 200"}, ["`samples: age > 200`", "none of the 72"]),
     "too few samples": (3, {"samples": "truth == 't3' and batch == 'b1'"}, ["samples are too few"]),
     "every feature has a hole": (3, {"assay": "holes", "features": {"top": 9}}, ["20 with a missing value", "needed"]),
@@ -130,7 +149,7 @@ BAD: dict[str, tuple[int, dict[str, Any], list[str]]] = {
 def test_bad_input_is_named(sjd: Sjd, home: Path, cluster: Any, name: str) -> None:
     code, keys, words = BAD[name]
     before = len(open_cohort(home / "cohort").results())
-    done = run(sjd, home, "--cluster", cluster.client.scheduler.address, "-q", **{**keys, "output": "bad"})
+    done = run(sjd, home, "--cluster", cluster.client.scheduler.address, "-q", **{"output": "bad", **keys})
     lines = [line for line in done.err.splitlines() if not line.startswith("INFO distributed")]
     assert done.code == code, done.err
     assert lines[0].startswith("sjd: error: ") and "Traceback" not in done.err and done.out == ""
@@ -139,7 +158,11 @@ def test_bad_input_is_named(sjd: Sjd, home: Path, cluster: Any, name: str) -> No
     assert len(open_cohort(home / "cohort").results()) == before
 
 
-def test_too_many_samples_are_refused(sjd: Sjd, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_consensus_of_all_pairs_of_too_many_samples_is_refused(
+    sjd: Sjd, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sjd_dask.jobs.stratify.MOST_SAMPLES", 50)
-    refused = run(sjd, home, command="plan")
+    refused = run(sjd, home, command="plan", consensus="exact")
     assert refused.code == 4 and "72 samples" in refused.err and "landmarks" in refused.err
+    planned = run(sjd, home, command="plan")
+    assert planned.code == 0 and "72 of 72 samples are landmarks" in planned.out, planned.err
