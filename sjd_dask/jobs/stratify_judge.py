@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sjd_dask.jobs.arrays_table import from_table, to_table
 from sjd_dask.jobs.normalise_reference import Phases
+from sjd_dask.kernels.linkage import MOST_SQUARE
 from sjd_dask.runtime.plan import Partition
 from sjd_dask.stratify.choose import Judge, Judged, judge_rounds
 from sjd_dask.stratify.consensus import support_of_rows
@@ -116,4 +117,5 @@ def judge_bytes(n: int, labels: int, largest: int) -> int:
     largest : int
         Bytes of the labels of one k.
     """
-    return labels + 3 * largest + 8 * n * n + (32 << 20)
+    # The triangle, and what the tree is made in: squares of few samples, a copy of the triangle of many.
+    return labels + 3 * largest + (20 if n <= MOST_SQUARE else 8) * n * n + (32 << 20)
