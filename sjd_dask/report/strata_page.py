@@ -166,7 +166,8 @@ def _groups(table: pd.DataFrame) -> Rows:
 def _choice(choice: pd.DataFrame | None) -> Rows | None:
     if choice is None or choice.empty:
         return None
-    shown = [one for one in ("area", "gain", "pac", "silhouette", "gap", "stability") if one in choice]
+    measures = ("area", "gain", "pac", "silhouette", "gap", "stability", "separation_z")
+    shown = [one for one in measures if one in choice]
     rows = [
         [
             str(record["algorithm"]),
@@ -176,7 +177,12 @@ def _choice(choice: pd.DataFrame | None) -> Rows | None:
         ]
         for record in choice.to_dict("records")
     ]
-    titles = {"pac": "PAC", "area": "area under the CDF", "gain": "relative gain"}
+    titles = {
+        "pac": "PAC",
+        "area": "area under the CDF",
+        "gain": "relative gain",
+        "separation_z": "separation, SD of the null",
+    }
     return Rows(
         [("algorithm", False), ("k", True), *((titles.get(one, one), True) for one in shown), ("", False)],
         rows,
