@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from sjd_dask.jobs.matrix import Matrix
 from sjd_dask.jobs.normalise_reference import COLUMN_STRIPE_BYTES, ClusterReference, Phases, Source, sample_ranges
 from sjd_dask.jobs.sources import SampleSource, open_source
 from sjd_dask.jobs.spec import resolve_path
+from sjd_dask.jobs.stratify_assays_place import place_samples
 from sjd_dask.jobs.stratify_assays_spec import AssayInput, FusionOptions
 from sjd_dask.jobs.stratify_assays_tables import assays_tables
 from sjd_dask.jobs.stratify_assays_tasks import AssaysWork, Grouped, group_assays, n_draws, round_blocks
@@ -28,6 +29,7 @@ from sjd_dask.runtime.fingerprint import fingerprint
 from sjd_dask.runtime.plan import PROCESS_BYTES, Partition, Plan, size
 from sjd_dask.store.cohort import open_cohort
 from sjd_dask.stratify.fusion import AssayTable, Fusion
+from sjd_dask.stratify.landmarks import draw_landmarks
 from sjd_dask.stratify.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -67,6 +69,13 @@ class AssaySource:
         """Features that make the groups, at most."""
         return len(self.wanted.ids) if self.wanted.ids is not None else self.features.top or 0
 
+    def of(self, samples: tuple[str, ...]) -> Source:
+        """Those of some samples that it has."""
+        own = set(self.source.reader.sample_ids)
+        ids = [one for one in samples if one in own]
+        matrix = Matrix(self.named.assay.reader(ids), self.source.matrix.quantity)
+        return replace(self.source, matrix=matrix, sheet=self.source.sheet.loc[ids])
+
 
 @dataclass
 class AssaysJob:
@@ -104,12 +113,12 @@ class AssaysJob:
         PlanRefused
             More samples than a consensus of all pairs is made for.
         """
-        n = len(self.frame)
+        every, n = len(self.frame), len(self.makers)
         if n > MOST_SAMPLES:
             raise PlanRefused(
                 f"stratify: {n:,} samples have a consensus matrix of {size(4 * n * n)} for every algorithm and k, and "
                 f"several assays are grouped over all pairs of at most {MOST_SAMPLES:,} samples. Nothing was started. "
-                "Choose fewer samples with `samples`."
+                "Give `consensus: landmarks` (with fewer `landmarks`), or choose fewer samples with `samples`."
             )
         partitions: list[Partition] = []
         bytes_in = values = reading = 0
@@ -121,17 +130,21 @@ class AssaysJob:
             partitions += [
                 Partition(0, 0, p, {"samples": list(span)}) for span in sample_ranges(rows, p, reader.chunk_samples)
             ]
-            bytes_in += 2 * reader.n_bytes
-            values += rows * one.n_chosen * 8
+            bytes_in += (2 if n == every else 3) * reader.n_bytes
+            values += min(n, rows) * one.n_chosen * 8
             taking = one.source.read_rows * p * reader.dtype.itemsize + 3 * one.source.block_rows * p * 8
             reading = max(reading, 3 * rows * width * 8, taking)
-        work = round_blocks([one.source.reader.n_samples for one in self.inputs], n, self.recipe, self.fusion)
+        makers = set(self.makers)
+        sizes = [len(makers.intersection(one.source.reader.sample_ids)) for one in self.inputs]
+        work = round_blocks(sizes, n, self.recipe, self.fusion)
         partitions += [Partition(0, 0, 0, {"assay": a, "rounds": list(span)}) for a, span in work]
         sets = len(self.inputs) + (self.fusion is not None)
         labels = self.recipe.resamples * len(self._algorithms) * len(self.recipe.k) * n * sets
         # Networks or distances of all assays and their copies; the judge holds matrices of all algorithms.
         grouping = 2 * values + 8 * n * n * (4 + 3 * len(self.inputs))
         judging = values + 2 * labels + 4 * n * n * (4 + 2 * len(self._algorithms))
+        placing = 200 * every * (len(self.inputs) + sum(self.recipe.k))
+        driver = (256 << 20) + placing + 3 * values + 3 * labels + 4 * n * n * (4 + 2 * len(self._algorithms))
         return Plan(
             job="stratify",
             output=f"{self.kind}/{self.spec.output}",
@@ -141,17 +154,27 @@ class AssaysJob:
             bytes_in=bytes_in,
             bytes_out=values + labels,
             peak_bytes_per_task=PROCESS_BYTES + max(reading, grouping, judging),
-            driver_bytes=(256 << 20) + 3 * values + 3 * labels + 4 * n * n * (4 + 2 * len(self._algorithms)),
+            driver_bytes=driver,
             notes=[
-                f"{n:,} samples: "
+                f"{every:,} samples: "
                 + "; ".join(f"{one.name} has {len(one.source.sheet):,}, {one.wanted.text}" for one in self.inputs),
                 f"{self.recipe.resamples:,} resamples of each x {', '.join(self._algorithms)} x "
                 f"{len(self.recipe.k)} numbers of groups, in {len(work)} tasks; "
                 f"{n_draws(len(self.inputs))} draws without groups for each assay",
+                *([f"{n:,} landmarks make the groups, and all samples are placed among them"] if n < every else []),
             ],
             n_workers=n_workers,
             memory_per_worker=memory_per_worker,
         )
+
+    @property
+    def makers(self) -> tuple[str, ...]:
+        """The samples that make the groups, sorted: all, or landmarks."""
+        ids, m = self.sample_ids, self.spec.landmarks
+        way = self.spec.consensus
+        if way == "exact" or m >= len(ids) or (way == "auto" and len(ids) <= MOST_SAMPLES):
+            return ids
+        return tuple(ids[i] for i in draw_landmarks(ids, m, self.recipe.seed)[0])
 
     @property
     def _algorithms(self) -> tuple[str, ...]:
@@ -162,7 +185,8 @@ class AssaysJob:
     def execute(self, plan: Plan, runner: Runner) -> tuple[dict[str, pa.Table], dict[str, Any]]:
         """Choose the features of each assay, group the resamples, judge."""
         phases = Phases(runner, self.cohort.files, self.cohort.layout, self.spec.output, self.fingerprint)
-        place = {one: i for i, one in enumerate(self.sample_ids)}
+        makers = self.makers
+        place = {one: i for i, one in enumerate(makers)}
         tables, chosen = [], []
         token = hashlib.blake2b(digest_size=16)
         for one in self.inputs:
@@ -172,16 +196,23 @@ class AssaysJob:
                 found = choose_features(one.features, one.wanted, reference)
             except DataError as error:
                 raise DataError(f"{one.name}: {error}") from None
-            values = np.ascontiguousarray(reference.by_samples(take_features, found.index).rows["values"])
-            rows = np.array([place[sample] for sample in one.source.reader.sample_ids], dtype=np.int64)
+            source = one.source if len(makers) == len(self.frame) else one.of(makers)
+            taken = ClusterReference(source, phases).by_samples(take_features, found.index)
+            values = np.ascontiguousarray(taken.rows["values"])
+            rows = np.array([place[sample] for sample in source.reader.sample_ids], dtype=np.int64)
             tables.append(AssayTable(one.name, values, rows))
             chosen.append(found)
             token.update(values.tobytes())
-        work = AssaysWork(tuple(tables), self.sample_ids, self.recipe, self.fusion, token.hexdigest())
+        work = AssaysWork(tuple(tables), makers, self.recipe, self.fusion, token.hexdigest())
         given = None if self.spec.choose_k == "auto" else self.spec.choose_k
         grouped = group_assays(phases, work, given, self.previous.labels if self.previous else None)
+        everybody = None
+        if len(makers) < len(self.frame):
+            everybody = place_samples(
+                phases, work, grouped, [one.source for one in self.inputs], chosen, self.sample_ids
+            )
         phases.clean()
-        made, facts = assays_tables(self, work, grouped, chosen)
+        made, facts = assays_tables(self, work, grouped, chosen, everybody)
         return made, self._facts(chosen, grouped, facts)
 
     def publish(self, session: RunSession, tables: dict[str, pa.Table], meta: dict[str, Any]) -> list[str]:
@@ -376,6 +407,7 @@ def _samples(
         reason = f"in fewer than {require} of the assays" if require > 1 else "in none of the assays"
         facts["dropped"].append({"reason": reason, "count": int((counts < require).sum())})
         frame = frame[counts >= require]
-    if frame.empty:
+    # A frame without columns is `empty` too.
+    if not len(frame):
         raise DataError(f"`require: {require}`: no sample is in so many of the {len(stored)} assays")
     return frame, [[sample for sample in frame.index if sample in own] for own in stored], facts

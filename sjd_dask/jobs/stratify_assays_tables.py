@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sjd_dask import names
+from sjd_dask.jobs.stratify_companions import CONSENSUS_SAMPLES, consensus_table, visit_table
 from sjd_dask.jobs.stratify_tables import (
     agreement_table,
     choice_table,
@@ -18,6 +19,8 @@ from sjd_dask.jobs.stratify_tables import (
     label_table,
     principal_table,
 )
+from sjd_dask.stratify.agreement import adjusted_rand_index
+from sjd_dask.stratify.assay_landmarks import Everybody
 from sjd_dask.stratify.choose import COMBINED
 from sjd_dask.stratify.fusion import AssayTable
 
@@ -28,9 +31,20 @@ if TYPE_CHECKING:
 
 
 def assays_tables(
-    job: AssaysJob, work: AssaysWork, grouped: Grouped, chosen: list[Chosen]
+    job: AssaysJob, work: AssaysWork, grouped: Grouped, chosen: list[Chosen], everybody: Everybody | None = None
 ) -> tuple[dict[str, pa.Table], dict[str, Any]]:
     """Lay down all tables, and say what they show.
+
+    Parameters
+    ----------
+    job : AssaysJob
+    work : AssaysWork
+        Of the samples that made the groups.
+    grouped : Grouped
+    chosen : list of Chosen
+        By assay.
+    everybody : Everybody, optional
+        All samples, where landmarks made the groups.
 
     Returns
     -------
@@ -40,12 +54,14 @@ def assays_tables(
     """
     spec, choice, found = job.spec, grouped.choice, grouped.strata
     ids = np.array(work.sample_ids, dtype=object)
-    table = found.table.assign(ambiguous=found.ambiguous, n_assays=_n_assays(work))
-    stratum = table["stratum"].to_numpy(dtype=object)
-    own = table["consensus"].to_numpy() if choice.k > 1 else grouped.heat.mean(axis=1, dtype=np.float64)
+    stratum = found.table["stratum"].to_numpy(dtype=object)
+    own = found.table["consensus"].to_numpy() if choice.k > 1 else grouped.heat.mean(axis=1, dtype=np.float64)
+    table = found.table.assign(ambiguous=found.ambiguous) if everybody is None else everybody.table
+    table = table.assign(n_assays=_n_assays(job))
+    labels = label_table(choice, ids, stratum) if everybody is None else _all_labels(everybody, choice.k)
     principal, explained = principal_table(joint_values(work.assays, len(ids)), ids)
     apart = _pairs_apart(work)
-    if apart:
+    if apart and everybody is None:
         job.warnings.append(
             f"{apart:,} of {len(ids) * (len(ids) - 1) // 2:,} pairs of samples have no assay in common: they are "
             "compared through the samples that share an assay with both"
@@ -56,13 +72,14 @@ def assays_tables(
         "table": _arrow(table),
         "choice": _arrow(choice_table(choice)),
         "cdf": _arrow(curve_table(choice)),
-        "labels": _arrow(label_table(choice, ids, stratum)),
+        "labels": _arrow(labels),
         "features": _arrow(_features(job, chosen)),
         "principal": principal,
         "heat": heat_table(grouped.heat, ids, stratum, own, choice.groups[COMBINED, grouped.heat_k]),
-        "cross": _arrow(agreement_table(job.frame, spec.compare, stratum)),
+        "cross": _arrow(agreement_table(job.frame, spec.compare, table["stratum"].to_numpy(dtype=object))),
         "assays": _arrow(assays_table(job, work, grouped, chosen)),
         "assay_support": _arrow(support_table(grouped, work)),
+        **_companions(job, grouped, table["stratum"].to_numpy(dtype=object)),
     }
     facts = {
         "k": choice.k,
@@ -77,11 +94,34 @@ def assays_tables(
         "explained": explained,
         "matched": found.matched,
         "assays": {
-            one.name: {"source": source.named.assay.name, "samples": len(one.rows), "features": one.values.shape[1]}
+            one.name: {
+                "source": source.named.assay.name,
+                "samples": len(source.source.reader.sample_ids),
+                "features": one.values.shape[1],
+            }
             for one, source in zip(work.assays, job.inputs, strict=True)
         },
     }
+    if everybody is not None:
+        facts["assays_landmarks"] = {
+            "n": len(ids),
+            # How well the neighbours of a landmark alone would have placed it.
+            "placed_ari": adjusted_rand_index(list(everybody.placed), list(grouped.groups)),
+        }
     return tables, facts
+
+
+def _all_labels(everybody: Everybody, k: int) -> pd.DataFrame:
+    """Groups of all samples at each k, named by size; at the chosen k as in the main table."""
+    made = {names.SAMPLE_ID: everybody.table[names.SAMPLE_ID].to_numpy(dtype=object)}
+    for size, groups in everybody.labels.items():
+        counts = np.bincount(groups, minlength=size)
+        rank = np.empty(size, dtype=np.int64)
+        rank[np.argsort(-counts, kind="stable")] = np.arange(1, size + 1)
+        made[f"k{size}"] = np.array([f"C{rank[g]}" for g in groups], dtype=object)
+    if k > 1:
+        made[f"k{k}"] = everybody.table["stratum"].to_numpy(dtype=object)
+    return pd.DataFrame(made)
 
 
 def support_table(grouped: Grouped, work: AssaysWork) -> pd.DataFrame:
@@ -140,6 +180,16 @@ def joint_values(assays: tuple[AssayTable, ...], n: int) -> NDArray[np.float64]:
     return np.hstack(parts)
 
 
+def _companions(job: AssaysJob, grouped: Grouped, stratum: NDArray[Any]) -> dict[str, pa.Table]:
+    """The consensus and the visits; profiles are each assay's own, in the units of the assay: see `job: explain`."""
+    tables: dict[str, pa.Table] = {}
+    if grouped.choice.k > 1 and len(grouped.strata.matrix) == len(stratum) <= CONSENSUS_SAMPLES:
+        tables["consensus"] = consensus_table(grouped.strata.matrix, job.frame.index.to_numpy())
+    if job.spec.person is not None and (job.spec.visit or names.VISIT) in job.frame.columns:
+        tables["visits"] = _arrow(visit_table(job.frame, job.spec, stratum))
+    return tables
+
+
 def _features(job: AssaysJob, chosen: list[Chosen]) -> pd.DataFrame:
     parts = [
         pd.DataFrame({names.FEATURE_ID: found.ids, "score": found.scores, "assay": one.name})
@@ -148,10 +198,11 @@ def _features(job: AssaysJob, chosen: list[Chosen]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _n_assays(work: AssaysWork) -> NDArray[np.int64]:
-    counts = np.zeros(len(work.sample_ids), dtype=np.int64)
-    for one in work.assays:
-        counts[one.rows] += 1
+def _n_assays(job: AssaysJob) -> NDArray[np.int64]:
+    place = {one: i for i, one in enumerate(job.sample_ids)}
+    counts = np.zeros(len(place), dtype=np.int64)
+    for one in job.inputs:
+        counts[[place[sample] for sample in one.source.reader.sample_ids]] += 1
     return counts
 
 
