@@ -80,7 +80,7 @@ BAD: dict[str, tuple[int, dict[str, Any], list[str]]] = {
     "no GMT": (3, {"modules": "bad.gmt"}, ["bad.gmt, line 1", "name, a description and at least one member"]),
     "permutations": (2, {"permutations": 3}, ["`permutations`", "19"]),
     "other samples": (3, {"compare": ["strata/elsewhere"]}, ["strata/elsewhere@1", "no sample"]),
-    "samples of another cohort": (3, {"strata": "strata/elsewhere", "compare": []}, ["holds a sample of strata/elsewhere@1"]),
+    "samples of another cohort": (3, {"strata": "strata/elsewhere", "compare": []}, ["a sample of strata/elsewhere"]),
     "nothing to compare": (3, {"strata": "strata/alone", "healthy": None}, ["nothing to compare", "`healthy`"]),
 }  # fmt: skip
 
