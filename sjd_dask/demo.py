@@ -70,6 +70,19 @@ resamples: {n: 100}
 compare: [true_class, batch, sex]
 output: groups
 """
+EXPLAIN = """\
+job: explain
+cohort: cohort
+strata: strata/groups
+layer: layers/log_expression
+healthy: "disease == 'healthy' and visit == 1"
+covariates: "~ age + sex"
+clinical: [essdai, igg, anti_ssa]
+composition: [CD4T, CD8T, Bcell, NK, Mono]
+batch: batch
+sex: sex
+output: groups
+"""
 CELLS = "~ disease + age + sex + CD4T + CD8T + Bcell + NK + Mono"
 PLAIN = "~ disease + age + sex"
 
@@ -111,15 +124,18 @@ def main() -> None:
     (folder / "groups.yaml").write_text(GROUPS, encoding="utf-8")
     sjd(folder, "run", "expression_disease.yaml")
     sjd(folder, "run", "groups.yaml")
+    (folder / "explain_groups.yaml").write_text(EXPLAIN, encoding="utf-8")
+    sjd(folder, "run", "explain_groups.yaml")
     sjd(folder, "verify", "cohort")
     sjd(folder, "info", "cohort")
     sjd(folder, "report", "cohort", "associations/ewas_disease", "ewas_disease.html")
     sjd(folder, "report", "cohort", "layers/log_expression", "log_expression.html")
     sjd(folder, "report", "cohort", "strata/groups", "groups.html")
+    sjd(folder, "report", "cohort", "explanations/groups", "explained_groups.html")
     print_recovery(simulation, folder)
     print_layer(simulation, folder)
     print_groups(folder)
-    pages = [folder / f"{name}.html" for name in ("ewas_disease", "log_expression", "groups")]
+    pages = [folder / f"{name}.html" for name in ("ewas_disease", "log_expression", "groups", "explained_groups")]
     print(f"\nReports: {', '.join(map(str, pages))}")
     print(f"Everything took {time.perf_counter() - begin:.0f} s.")
 
@@ -220,6 +236,11 @@ def print_groups(folder: Path) -> None:
         f"classes {found:.2f} ({adjusted_rand_index(labels[f'k{planted}'], truth):.2f} at {planted} groups); "
         f"{core.sum()} core samples. {result.meta['reason']}"
     )
+    explained = cohort.result("explanations/groups")
+    shares = explained.to_pandas("shares").dropna(subset="share")
+    shares = shares[shares["beyond"] == ""].set_index("what")
+    told = (f"{what} {row['share']:.0%} (by chance up to {row['chance_95']:.0%})" for what, row in shares.iterrows())
+    print(f"How much of the grouping each of these alone would explain, by {explained.ref}: {', '.join(told)}.")
 
 
 def _against(values: np.ndarray, planted: np.ndarray, batches: np.ndarray) -> tuple[float, float]:

@@ -161,7 +161,7 @@ def profile_map(square: pd.DataFrame, colors: Mapping[str, str], label: str) -> 
         What the number is.
     """
     rows, columns = square.shape
-    figure, (axes,) = _panels(max(3.4, 2.2 + 0.75 * columns), 1.3 + 0.21 * rows, 1, 1)
+    figure, (axes,) = _panels(max(6.2, 2.2 + 0.5 * columns), 0.9 + 0.2 * rows, 1, 1)
     values = square.to_numpy(dtype=float)
     most = max(0.5, float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 0.5)
     drawn = axes.imshow(values, cmap="RdBu_r", vmin=-most, vmax=most, aspect="auto", interpolation="nearest")
@@ -172,7 +172,7 @@ def profile_map(square: pd.DataFrame, colors: Mapping[str, str], label: str) -> 
     for text, name in zip(axes.get_xticklabels(), square.columns, strict=True):
         text.set(color=colors.get(name, INK), fontweight="bold", fontsize=10)
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(drawn, ax=axes, fraction=0.05, pad=0.03, aspect=30)
+    bar = figure.colorbar(drawn, ax=axes, fraction=0.04, pad=0.03, aspect=max(8, rows))
     bar.outline.set_visible(False)  # type: ignore[operator]
     bar.set_label(label, color=INK, size=10)
     bar.ax.tick_params(colors=INK, labelsize=9)

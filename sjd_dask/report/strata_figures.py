@@ -22,6 +22,7 @@ CRITERIA = (
     ("pac", "ambiguous pairs (PAC)", "lower is better"),
     ("silhouette", "silhouette", "higher is better"),
     ("gap", "gap", "higher is better"),
+    ("separation_z", "separation, SD of no groups", "higher is better"),
     ("stability", "stability", "higher is better"),
 )
 ALGORITHM_COLORS = {
@@ -133,7 +134,7 @@ def ambiguity(choice: pd.DataFrame, selected: int) -> str:
 
 
 def criteria(choice: pd.DataFrame, selected: int) -> str:
-    """PAC, silhouette, gap and stability against k, one line for each algorithm and a thick one for all together.
+    """PAC, silhouette, separation (or gap) and stability against k, a line for each algorithm, a thick one for all.
 
     Parameters
     ----------
@@ -143,6 +144,8 @@ def criteria(choice: pd.DataFrame, selected: int) -> str:
         The chosen k, marked.
     """
     shown = [one for one in CRITERIA if one[0] in choice and choice[one[0]].notna().any()]
+    if any(one[0] == "separation_z" for one in shown):
+        shown = [one for one in shown if one[0] != "gap"]  # it takes part in no choice then
     figure, panels = _panels(12.6, 3.4, 1, max(1, len(shown)))
     names = list(dict.fromkeys(choice["algorithm"]))
     for axes, (column, title, better) in zip(panels, shown, strict=False):

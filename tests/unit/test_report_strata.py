@@ -65,6 +65,7 @@ def tables(n: int = 300, k: int = 4) -> dict[str, pd.DataFrame]:
     far = np.abs(choice["k"] - k) + rng.uniform(0, 0.3, 15)
     choice["area"], choice["gain"], choice["pac"] = 0.4 + 0.05 * choice["k"], 0.3 / choice["k"], 0.05 + 0.1 * far
     choice["silhouette"], choice["gap"], choice["stability"] = 0.5 - 0.1 * far, 0.2 - 0.05 * far, 0.95 - 0.1 * far
+    choice["separation_z"] = 9 - 3 * far
     choice["selected"] = (choice["algorithm"] == "combined") & (choice["k"] == k)
     x = np.linspace(0, 1, 101)
     curves = [
