@@ -14,12 +14,14 @@ from sjd_dask.errors import SpecError
 from sjd_dask.kernels.grouping import rand_indices
 from sjd_dask.stratify.consensus import consensus_of_rounds
 from sjd_dask.stratify.distances import silhouette_widths
-from sjd_dask.stratify.null import components_of, data_statistics, group_separation, null_statistics
+from sjd_dask.stratify.null import components_of, data_statistics, group_separation, null_statistics, valley
 from sjd_dask.stratify.recipe import Recipe, check_values
 
 COMBINED = "combined"
 # Level of the test of no groups: 5 of 100 layers without groups is the most that may be cut, so 2 of 100 are.
 LEVEL = 0.02
+# Above this p-value for no valley the reason says that the groups may be parts of a continuum.
+VALLEY_LEVEL = 0.05
 # Criteria that vote on k; more is better. Area and PAC are shown and don't vote: in noise they improve with every k,
 # while stability measures the same thing with chance taken off. The gap of k-means looks where most variance is, and
 # doesn't vote either: separation measures the groups that were found, whatever lies beside them.
@@ -37,6 +39,7 @@ TABLE_COLUMNS = (
     "smallest_group",
     "separation",
     "separation_z",
+    "valley_p",
     "trusted",
 )
 
@@ -81,7 +84,8 @@ class Choice:
         the same for all algorithms), ``stability`` (mean adjusted Rand index of the resamples with the consensus
         groups), ``smallest_group``, ``separation`` (mean log det(W) / det(T) of what is found in the null - that of the
         groups, in nats: above 0 they are farther apart than cuts of data without groups) and ``separation_z`` (in
-        standard deviations of the null), ``trusted`` (bool: takes part in the combination).
+        standard deviations of the null), ``valley_p`` (see `valley`: small where samples get fewer between groups, and
+        not in a continuum, skewed or not), ``trusted`` (bool: takes part in the combination).
     p_value : float
         Of the null of no groups.
     groups : dict of (algorithm, k) to ndarray of int64 (n,)
@@ -283,6 +287,7 @@ def _criteria(
                 "smallest_group": int(np.bincount(one.groups).min()),
                 "separation": separation,
                 "separation_z": separation_z,
+                "valley_p": valley(against.base, one.groups),
                 "trusted": algorithm in trusted or (algorithm == COMBINED and bool(trusted)),
             }
         )
@@ -325,6 +330,12 @@ def _vote(
         + (
             f" Made without {_and(untrusted)}, whose groups are no farther apart than cuts of data without groups."
             if untrusted
+            else ""
+        )
+        + (
+            f" Samples don't get fewer between neighbouring groups (p = {row['valley_p']:.2g}): they may be parts of a "
+            "continuum that isn't Gaussian, or overlap much."
+            if row["valley_p"] > VALLEY_LEVEL
             else ""
         )
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import chdtri
+from scipy.special import bdtr, chdtri
 
 from sjd_dask.kernels.principal import principal_components
 from sjd_dask.kernels.separation import by_kurtosis, least_inertia, least_log_ratio, log_ratio, reined, whitened
@@ -28,6 +28,9 @@ SAMPLES_PER_COMPONENT = 6
 FEW_COMPONENTS = 10
 # Samples farther out than this share of Gaussian ones are brought in: one that is far from all makes no groups.
 REIN = 0.99
+
+# Samples that a group needs for a look at what lies between it and others.
+FEWEST_BESIDE = 5
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,54 @@ def group_separation(base: Components, labellings: Sequence[NDArray[np.int64]]) 
     """
     tables = [_whitened(base.vectors, depth) for depth in base.depths]
     return np.array([[log_ratio(table, one[base.order]) for table in tables] for one in labellings])
+
+
+def valley(base: Components, groups: NDArray[np.int64]) -> float:
+    """P-value for no valley: that the samples nowhere get fewer between a group and the nearest other.
+
+    Parameters
+    ----------
+    base : Components
+    groups : ndarray of int64 (n,)
+        From 0, samples in the order given to `components_of`.
+
+    Returns
+    -------
+    float
+        1 where no two groups have `FEWEST_BESIDE` samples.
+
+    Notes
+    -----
+    Samples of two neighbours are projected on the direction that tells them apart best (Fisher's). Where one hill
+    covers both, the density half-way is no less than the smaller one at the two medians, so of the samples within an
+    eighth of the way from the middle and from the poorer median at least half are expected in the middle: a binomial
+    test for each pair of neighbours, the smallest p-value times their number. Neither a skewed continuum nor heavy
+    tails have a valley, and a Gaussian test rejects both; groups that overlap much have none either.
+    """
+    if not base.depths:
+        return 1.0
+    table = _whitened(base.vectors, base.depths[-1])
+    labels = groups[base.order]
+    counts = np.bincount(labels)
+    large = np.flatnonzero(counts >= FEWEST_BESIDE)
+    if len(large) < 2:
+        return 1.0
+    centres = np.stack([table[labels == g].mean(axis=0) for g in large])
+    within = np.eye(table.shape[1]) - (centres.T * (counts[large] / len(table))) @ centres
+    metric = np.linalg.pinv(within, hermitian=True)
+    apart = centres[:, None] - centres
+    distances = np.einsum("abi,ij,abj->ab", apart, metric, apart)
+    np.fill_diagonal(distances, np.inf)
+    pairs = {tuple(sorted((a, int(b)))) for a, b in enumerate(distances.argmin(axis=1))}
+    values = []
+    for a, b in sorted(pairs):
+        line = table @ (metric @ apart[b, a])
+        first, second = line[labels == large[a]], line[labels == large[b]]
+        low, high = float(np.median(first)), float(np.median(second))
+        both, reach = np.concatenate([first, second]), abs(high - low) / 8
+        middle, *ends = (int(np.count_nonzero(np.abs(both - at) <= reach)) for at in ((low + high) / 2, low, high))
+        values.append(float(bdtr(middle, middle + min(ends), 0.5)))
+    return min(1.0, len(values) * min(values))
 
 
 def _statistics(vectors: Floats, base: Components, recipe: Recipe) -> Floats:

@@ -14,6 +14,7 @@ from sjd_dask.stratify.null import (
     group_separation,
     n_beyond_noise,
     null_statistics,
+    valley,
 )
 from sjd_dask.stratify.recipe import Recipe
 from sjd_dask.stratify.resampling import resample_labels
@@ -147,6 +148,27 @@ def test_one_sample_far_from_all_makes_no_groups():
     values[17] += 6.0
     recipe = Recipe(("kmeans",), resamples=5, k=(2, 3))
     assert choose_k(values, ids, recipe, resample_labels(values, ids, recipe)).p_value > 0.02
+
+
+def test_valleys_tell_groups_from_a_skewed_continuum():
+    random = np.random.default_rng(6)
+    ids = [f"s{i:03}" for i in range(300)]
+    skewed = random.normal(size=(300, 60)) + 2 * random.exponential(size=(300, 1)) @ random.normal(size=(1, 60))
+    recipe = Recipe(("kmeans",), resamples=10, k=(2, 3, 4, 5))
+    choice = choose_k(skewed, ids, recipe, resample_labels(skewed, ids, recipe), k=3)
+    table = choice.table.set_index(["algorithm", "k"])
+    assert (table["valley_p"] > 0.5).all()
+    # The Gaussian test may say that this is none, and then so does the reason.
+    free = choose_k(skewed, ids, recipe, resample_labels(skewed, ids, recipe))
+    assert (free.k == 1) != ("parts of a continuum that isn't Gaussian" in free.reason)
+    values, _, ids = beside_factors(300, 200, 0.4, 0, 0.0, 5)
+    labels = resample_labels(values, ids, recipe)
+    choice = choose_k(values, ids, recipe, labels)
+    table = choice.table.set_index(["algorithm", "k"])
+    assert choice.k == 4 and table.loc[("kmeans", 4), "valley_p"] < 1e-4
+    assert "continuum" not in choice.reason
+    # Three samples are too few to say.
+    assert valley(components_of(values, ids, recipe), (np.arange(300) > 296).astype(np.int64)) == 1.0
 
 
 def test_values_without_any_variance_have_no_groups():
