@@ -10,7 +10,6 @@ import ast
 
 import pandas as pd
 
-from sjd_dask.designs.formula import unquote
 from sjd_dask.errors import SpecError
 
 METHODS = ("isna", "notna", "isnull", "notnull", "isin", "between")
@@ -41,6 +40,9 @@ def query_samples(samples: pd.DataFrame, query: str, key: str = "samples") -> pd
         A query that can't be read, names an unknown column, does not say yes or no for each sample, or reaches further
         than columns.
     """
+    # Formulas take long to load, and most jobs select no samples by a query.
+    from sjd_dask.designs.formula import unquote
+
     quoted, expression = unquote(query)
     try:
         tree = ast.parse(expression.strip(), mode="eval")

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from sjd_dask import names
 from sjd_dask.errors import DataError, SpecError
 from sjd_dask.jobs.matrix import Matrix
-from sjd_dask.kernels.array_quality import mask_cells
 
 if TYPE_CHECKING:
     from sjd_dask.jobs.normalise_spec import NormaliseSpec
@@ -68,6 +67,9 @@ class Masks:
             for name, (one, raw, encoding) in read.items():
                 table = one.matrix.values(raw[at : at + len(values)], encoding)
                 tables[name] = table if one.order is None else table[:, one.order]
+            # Loaded where there are masks: most layers have none.
+            from sjd_dask.kernels.array_quality import mask_cells
+
             return mask_cells(
                 values,
                 tables[DETECTION_P],

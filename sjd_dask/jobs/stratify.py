@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +13,7 @@ from numpy.typing import NDArray
 
 from sjd_dask import names
 from sjd_dask.errors import DataError, PlanRefused, SpecError
-from sjd_dask.jobs.arrays_table import from_table, to_table
+from sjd_dask.jobs.arrays_table import from_table
 from sjd_dask.jobs.driver import publish_tables
 from sjd_dask.jobs.matrix import Matrix
 from sjd_dask.jobs.normalise_reference import COLUMN_STRIPE_BYTES, ClusterReference, Phases, Source, sample_ranges
@@ -27,12 +25,12 @@ from sjd_dask.jobs.stratify_judge import judge_bytes
 from sjd_dask.jobs.stratify_previous import Previous, previous_labels
 from sjd_dask.jobs.stratify_spec import StratifySpec
 from sjd_dask.jobs.stratify_tables import MATRIX_SAMPLES, grouping_tables
+from sjd_dask.jobs.stratify_tasks import GroupingWork, null_task, resample_task
 from sjd_dask.runtime.fingerprint import fingerprint
 from sjd_dask.runtime.plan import MEMORY_SHARE, PROCESS_BYTES, Partition, Plan, size
 from sjd_dask.store.cohort import open_cohort
-from sjd_dask.stratify.null import NULL_DRAWS, null_statistics
+from sjd_dask.stratify.null import NULL_DRAWS
 from sjd_dask.stratify.recipe import Recipe
-from sjd_dask.stratify.resampling import resample_labels
 
 if TYPE_CHECKING:
     from sjd_dask.jobs.driver import Runner
@@ -40,12 +38,12 @@ if TYPE_CHECKING:
     from sjd_dask.store.cohort import Cohort
 
 # Raised when numbers change.
-METHOD_VERSIONS = {"hierarchical": 1, "kmeans": 1, "pam": 1, "mixture": 1, "consensus": 1, "choice": 1, "landmarks": 1}
+METHOD_VERSIONS = {"hierarchical": 1, "kmeans": 1, "pam": 1, "mixture": 1, "consensus": 1, "choice": 2, "landmarks": 1}
 # Above it the consensus of all pairs doesn't fit a common machine.
 MOST_SAMPLES = 20_000
 FEWEST_SAMPLES = 8
-# Distances (n x n x features) of a task, about: some tenths of a second.
-TASK_WORK = 4e9
+# Operations of a task, about: some tenths of a second.
+TASK_WORK = 1e9
 MOST_TASKS = 128
 NULL_TASKS = 8
 
@@ -186,8 +184,10 @@ class StratifyJob:
 
     def _rounds(self, n: int, n_chosen: int) -> list[tuple[int, int]]:
         """Blocks of resamples: a function of the data alone, so that a resumed run meets the same parts."""
-        total = self.recipe.resamples
-        work = max(1.0, float(n) * n * (n_chosen + 50 * len(self.recipe.k)) * len(self.recipe.algorithms))
+        total, recipe = self.recipe.resamples, self.recipe
+        # The distances of all samples are made once in a process, those on drawn features in every round.
+        features = n_chosen if recipe.feature_fraction < 1.0 else 0
+        work = float(n) * n * (5 * len(recipe.k) * len(recipe.algorithms) + features)
         width = int(np.clip(TASK_WORK / work, -(-total // MOST_TASKS), -(-total // 8)))
         return _blocks(total, max(1, width))
 
@@ -276,42 +276,8 @@ class StratifyJob:
         }
 
 
-@dataclass(frozen=True)
-class GroupingWork:
-    """What the tasks of resamples and of draws without groups share.
-
-    Attributes
-    ----------
-    values : ndarray of float64 (n, p)
-    sample_ids : tuple of str
-    recipe : Recipe
-    """
-
-    values: NDArray[np.float64]
-    sample_ids: tuple[str, ...]
-    recipe: Recipe
-
-    @cached_property
-    def token(self) -> str:
-        """Hash of the values: parts of others aren't taken for these."""
-        return hashlib.blake2b(np.ascontiguousarray(self.values).tobytes(), digest_size=16).hexdigest()
-
-
 def _blocks(total: int, width: int) -> list[tuple[int, int]]:
     return [(start, min(total, start + width)) for start in range(0, total, width)]
-
-
-def null_task(work: GroupingWork, partition: Partition) -> pa.Table:
-    """What k-means finds in some draws without groups."""
-    inertia = null_statistics(work.values, work.sample_ids, work.recipe, *partition.extras["draws"])
-    return to_table({"null": {"inertia": inertia}})
-
-
-def resample_task(work: GroupingWork, partition: Partition) -> pa.Table:
-    """Labels of some rounds."""
-    start, stop = partition.extras["rounds"]
-    labels = resample_labels(work.values, work.sample_ids, work.recipe, start, stop)
-    return to_table({"labels": {"labels": labels}})
 
 
 def _portable(spec: StratifySpec) -> StratifySpec:

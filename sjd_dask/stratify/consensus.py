@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import linkage
 
 from sjd_dask.errors import DataError
 from sjd_dask.kernels.grouping import co_assignment, cut_merges
+from sjd_dask.kernels.linkage import average_merges
 from sjd_dask.kernels.pairs import never_together, pair_shares
 
 Consensus = NDArray[np.float32]
@@ -98,15 +98,15 @@ def consensus_groups(matrix: Consensus, k: int) -> NDArray[np.int64]:
     return consensus_tree_groups(consensus_tree(matrix), (k,))[0]
 
 
-def consensus_tree(matrix: Consensus) -> NDArray[np.float64]:
-    """Average linkage on 1 - consensus, as SciPy gives it, (n - 1, 4)."""
+def consensus_tree(matrix: Consensus) -> NDArray[np.int64]:
+    """Merges of average linkage on 1 - consensus, (n - 1, 2); see `sjd_dask.kernels.linkage.tree_of`."""
     n = len(matrix)
     lines = np.empty(n * (n - 1) // 2)
     at = 0
     for i in range(n - 1):
         lines[at : at + n - 1 - i] = 1.0 - matrix[i, i + 1 :]
         at += n - 1 - i
-    return np.asarray(linkage(lines, method="average"))
+    return average_merges(lines)
 
 
 def triangle_shares(labels: NDArray[np.int8]) -> Triangle:
@@ -152,7 +152,7 @@ def consensus_of_rounds(labels: NDArray[np.int8], k: int) -> tuple[NDArray[np.in
     for start in range(0, len(shares), 1 << 20):
         lines[start : start + (1 << 20)] = np.float32(1.0) - shares[start : start + (1 << 20)]
     del shares
-    tree = np.asarray(linkage(lines, method="average"))
+    tree = average_merges(lines)
     return consensus_tree_groups(tree, (k,))[0], curves
 
 
@@ -187,10 +187,10 @@ def support_of_rows(
     return out
 
 
-def consensus_tree_groups(tree: NDArray[np.float64], sizes: tuple[int, ...]) -> NDArray[np.int64]:
+def consensus_tree_groups(tree: NDArray[np.int64], sizes: tuple[int, ...]) -> NDArray[np.int64]:
     """Cuts of `consensus_tree`, (n_k, n)."""
     n = len(tree) + 1
     if max(sizes) > n:
         raise DataError(f"k = {max(sizes)} groups can't be made of {n} samples. Lower k.")
-    cut = cut_merges(tree[:, :2].astype(np.int64), np.asarray(sizes, dtype=np.int64))
+    cut = cut_merges(tree, np.asarray(sizes, dtype=np.int64))
     return np.asarray(cut).astype(np.int64)

@@ -80,6 +80,31 @@ def test_groups_agree_as_seeds_do(reference_data: Path, name: str, k: int) -> No
     assert np.median(found) >= agreement.loc[(name, k), "ari_min"] - 0.02
 
 
+@cache
+def _steady(folder: Path, name: str, seed: int) -> np.ndarray:
+    """Labels (2000, n_k, n): so many resamples that chance on our side hardly matters."""
+    table = pd.read_csv(folder / "ALL_input.tsv.gz", sep="\t", index_col=0)
+    recipe = Recipe((OURS[name],), k=SIZES, resamples=2000, seed=seed)
+    return resample_labels(np.ascontiguousarray(table.to_numpy().T), list(map(str, table.columns)), recipe)[:, 0]
+
+
+@pytest.mark.parametrize(("name", "k"), CASES)
+def test_groups_agree_with_each_of_their_seeds(reference_data: Path, name: str, k: int) -> None:
+    """The strict form: each of R's five seeds is met as near as the five meet each other.
+
+    With 200 resamples, as R's have, some of our seeds fall below it at k-means k = 4 and PAM k = 3, 4 and 5: one or two
+    samples lie between groups, and a run of 200 puts them here or there. That is chance on our side, and 2000 resamples
+    take most of it away: of three of our seeds x 15 cases one is below, by 0.003 (k-means, k = 4, one sample).
+    """
+    folder = reference_data / "oracles" / "ccp"
+    agreement = pd.read_csv(folder / "ALL_seed_agreement.tsv.gz", sep="\t").set_index(["alg", "k"])
+    least = agreement.loc[(name, k), "ari_min"]
+    groups = consensus_groups(consensus_matrix(_steady(folder, name, 1)[:, SIZES.index(k)]), k)
+    for seed in SEEDS:
+        theirs = pd.read_csv(folder / f"ALL_{name}_seed{seed}_clusters.tsv.gz", sep="\t")[f"k{k}"].to_numpy()
+        assert adjusted_rand_index(groups, theirs) >= least - 0.02, f"R's seed {seed}"
+
+
 @pytest.mark.parametrize(("name", "k"), CASES)
 def test_area_under_the_curve(reference_data: Path, name: str, k: int) -> None:
     folder = reference_data / "oracles" / "ccp"

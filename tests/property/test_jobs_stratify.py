@@ -17,7 +17,10 @@ from sjd_dask.jobs.spec import parse_spec
 from sjd_dask.runtime.cluster import open_cluster
 from sjd_dask.stratify.agreement import adjusted_rand_index
 
-TABLES = ("table", "choice", "cdf", "labels", "features", "principal", "heat", "cross")
+TABLES = (
+    *("table", "choice", "cdf", "labels", "features", "principal", "heat", "cross"),
+    *("centroids", "consensus"),
+)
 SPEC: dict[str, Any] = {"compare": ["truth", "batch", "age"], "resamples": {"n": 24, "feature_fraction": 0.8}}
 
 
