@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,39 +18,42 @@ from sjd_dask.store.cohort import create_cohort, open_cohort
 from sjd_dask.store.ingest import ingest
 from sjd_dask.store.verify import verify
 
-N, P, GROUPS = 320, 150, 3
+GROUPS = 3
+# What is grouped: by all pairs, or by landmarks, with enough samples that several tasks place them.
+KINDS = {
+    "exact": (320, 150, "features: {top: 120}\nresamples: {n: 320}"),
+    "landmarks": (12_500, 40, "features: {top: 30}\nresamples: {n: 40}\nconsensus: landmarks\nlandmarks: 150"),
+}
 SPEC = """\
 job: stratify
 cohort: ./cohort
 assay: rna
-features: {{top: 120}}
 k: [1, 4]
-resamples: {{n: 320}}
-output: groups{more}
+output: groups
 """
 RESULT = "strata/groups@1"
 
 
-def make_cohort(folder: Path) -> None:
+def make_cohort(folder: Path, kind: str) -> None:
     """Three planted groups of one assay, in two segments."""
     rng = np.random.default_rng(11)
-    values = rng.normal(6, 1, (N, P))
+    n, p, _ = KINDS[kind]
+    values = rng.normal(6, 1, (n, p))
+    own = p // (GROUPS + 1)
     for k in range(GROUPS):
-        values[k::GROUPS, 30 * k : 30 * (k + 1)] += 1.5
+        values[k::GROUPS, own * k : own * (k + 1)] += 1.5
     cohort = create_cohort(folder / "cohort")
-    ids, features = np.array([f"S{i:04d}" for i in range(N)]), np.array([f"g{i:03d}" for i in range(P)])
-    for name, rows in (("first", slice(0, N // 2)), ("second", slice(N // 2, N))):
+    ids, features = np.array([f"S{i:05d}" for i in range(n)]), np.array([f"g{i:03d}" for i in range(p)])
+    for name, rows in (("first", slice(0, n // 2)), ("second", slice(n // 2, n))):
         np.savez(folder / f"{name}.npz", values=values[rows], features=features, samples=ids[rows])
         ingest(cohort, "rna", folder / f"{name}.npz", quantity="expression")
 
 
 def phase_of(path: Path) -> str:
-    """The phase of a part, as its partition says; passes over the stored values name none."""
+    """The phase of a part, as its partition says."""
     with pa.ipc.open_file(pa.BufferReader(path.read_bytes()[:-48])) as opened:
         metadata = opened.schema.metadata
-    import json
-
-    return str(json.loads(metadata[b"sjd_partition"]).get("extras", {}).get("phase", "values"))
+    return str(json.loads(metadata[b"sjd_partition"])["extras"]["phase"])
 
 
 @dataclass
@@ -59,6 +62,7 @@ class StrataScene:
 
     folder: Path
     processes: Processes
+    kind: str
     hashes: dict[str, str] = field(default_factory=dict)
     tasks: Counter[str] = field(default_factory=Counter)
 
@@ -70,8 +74,8 @@ class StrataScene:
     def spec(self) -> Path:
         return self.folder / "groups.yaml"
 
-    def write_spec(self, **keys: Any) -> None:
-        self.spec.write_text(SPEC.format(more="".join(f"\n{key}: {value}" for key, value in keys.items())))
+    def write_spec(self) -> None:
+        self.spec.write_text(f"{SPEC}{KINDS[self.kind][2]}\n")
 
     def start_run(self, *arguments: object) -> Running:
         where = () if "--cluster" in arguments else ("--workers", 2)
@@ -94,6 +98,15 @@ class StrataScene:
         """Parts that are there, and the phase of each."""
         found = self.cohort.glob(f"runs/*/{attempt}/parts/[0-9]*.arrow")
         return {int(path.stem): phase_of(path) for path in found}
+
+    def settled_parts(self) -> dict[int, str]:
+        """The parts, once the last worker of a lost driver is through."""
+        seen, since = self.parts(), time.monotonic()
+        while time.monotonic() - since < 1.0:
+            time.sleep(0.05)
+            if (now := self.parts()) != seen:
+                seen, since = now, time.monotonic()
+        return seen
 
     def wait_for_phase(self, phase: str, running: Running, least: int = 1) -> None:
         """So many parts of a phase; `publish`: all parts of the run."""

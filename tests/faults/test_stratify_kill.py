@@ -6,67 +6,84 @@ from __future__ import annotations
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from spine_scene import DaskCluster, Processes, standing_still, wait_for
+from spine_scene import DaskCluster, Processes, Running, standing_still, wait_for
 from strata_scene import StrataScene, make_cohort
 
 from sjd_dask.store.cohort import open_cohort
 
-# What a run goes through, in order; the spec keys that lead there.
-EXACT = ("values", "resamples", "null", "publish")
+# What a run goes through, in order.
+PHASES = {
+    "exact": ("samples", "resamples", "null", "publish"),
+    "landmarks": ("take", "resamples", "place", "publish"),
+}
 LONG = [
-    pytest.param(victim, phase, seed, marks=pytest.mark.slow)
+    pytest.param(kind, victim, phase, seed, marks=pytest.mark.slow)
+    for kind, phases in PHASES.items()
     for victim in ("driver", "worker", "both")
-    for phase in EXACT
+    for phase in phases
     for seed in range(10, 13)
 ]
 
 
 @pytest.fixture(scope="module")
-def strata_template(tmp_path_factory: pytest.TempPathFactory, dask_cluster: DaskCluster) -> StrataScene:
-    """A cohort, and what an undisturbed run makes of it."""
-    folder = tmp_path_factory.mktemp("strata")
-    scene = StrataScene(folder, Processes(folder))
-    make_cohort(folder)
-    scene.write_spec()
-    shutil.copytree(scene.cohort, folder / "pristine")
-    done = scene.start_run("--cluster", dask_cluster.address).end()
-    assert done.code == 0, done.err
-    scene.hashes, scene.tasks = scene.table_hashes(), Counter(scene.parts().values())
-    assert scene.tasks["resamples"] >= 8 and scene.tasks["null"] >= 4
-    scene.check_published(done, reused=0)
-    assert scene.processes.close() == []
-    return scene
+def strata_templates(tmp_path_factory: pytest.TempPathFactory, dask_cluster: DaskCluster) -> dict[str, StrataScene]:
+    """For each kind a cohort, and what an undisturbed run makes of it."""
+    made = {}
+    for kind in PHASES:
+        folder = tmp_path_factory.mktemp(kind)
+        scene = StrataScene(folder, Processes(folder), kind)
+        make_cohort(folder, kind)
+        scene.write_spec()
+        shutil.copytree(scene.cohort, folder / "pristine")
+        done = scene.start_run("--cluster", dask_cluster.address).end()
+        assert done.code == 0, done.err
+        scene.hashes, scene.tasks = scene.table_hashes(), Counter(scene.parts().values())
+        assert set(PHASES[kind]) - set(scene.tasks) == {"publish"}
+        scene.check_published(done, reused=0)
+        assert scene.processes.close() == []
+        made[kind] = scene
+    return made
 
 
 @pytest.fixture
-def groups(strata_template: StrataScene, tmp_path: Path) -> Iterator[StrataScene]:
-    """A fresh copy; afterwards nothing that the test started may be left running."""
-    shutil.copytree(strata_template.folder / "pristine", tmp_path / "cohort")
-    scene = StrataScene(tmp_path, Processes(tmp_path), strata_template.hashes, strata_template.tasks)
-    scene.write_spec()
-    yield scene
-    left = scene.processes.close()
+def fresh(strata_templates: dict[str, StrataScene], tmp_path: Path) -> Iterator[Callable[[str], StrataScene]]:
+    """Makes a fresh copy; afterwards nothing that the test started may be left running."""
+    processes = Processes(tmp_path)
+
+    def copy(kind: str) -> StrataScene:
+        template = strata_templates[kind]
+        shutil.copytree(template.folder / "pristine", tmp_path / "cohort")
+        scene = StrataScene(tmp_path, processes, kind, template.hashes, template.tasks)
+        scene.write_spec()
+        return scene
+
+    yield copy
+    left = processes.close()
     assert left == [], f"left running, now killed: {left}"
 
 
-def kill(scene: StrataScene, run: object) -> dict[int, str]:
+def kill(scene: StrataScene, run: Running) -> dict[int, str]:
     """SIGKILL of a driver; the parts that its workers leave."""
     run.kill()
     assert run.end().code == -9
     wait_for(lambda: scene.processes.alive() == [], "the workers of the dead driver to end")
-    return scene.parts()
+    return scene.settled_parts()
 
 
-def test_driver_killed_among_the_resamples_and_a_worker_when_resumed(groups: StrataScene) -> None:
+Fresh = Callable[[str], StrataScene]
+
+
+def test_driver_killed_among_the_resamples_and_a_worker_when_resumed(fresh: Fresh) -> None:
     """What was grouped before counts: the second attempt computes the missing parts and no other."""
+    groups = fresh("exact")
     run = groups.start_run()
     groups.wait_for_phase("resamples", run, 3)
     there = kill(groups, run)
-    assert 3 <= Counter(there.values())["resamples"] < groups.tasks["resamples"] and "null" not in there.values()
+    assert 3 <= Counter(there.values())["resamples"] < groups.tasks["resamples"]
     groups.check_nothing_visible()
     run = groups.start_resume()
     groups.wait_for_phase("resamples", run, Counter(there.values())["resamples"] + 1)
@@ -78,9 +95,10 @@ def test_driver_killed_among_the_resamples_and_a_worker_when_resumed(groups: Str
 
 
 def test_ctrl_c_among_the_draws_without_groups_a_second_driver_and_death_at_publication(
-    groups: StrataScene, dask_cluster: DaskCluster
+    fresh: Fresh, dask_cluster: DaskCluster
 ) -> None:
     """Exit code 5 with the remedy; 6 for whoever comes beside a living run; all or nothing at the end."""
+    groups = fresh("exact")
     where = ("--cluster", dask_cluster.address)
     run = groups.start_run(*where)
     groups.wait_for_phase("null", run, 2)
@@ -92,7 +110,7 @@ def test_ctrl_c_among_the_draws_without_groups_a_second_driver_and_death_at_publ
     assert (done.code, done.out) == (5, ""), done.err
     assert "resume with: sjd resume" in done.err and "Traceback" not in done.err
     groups.check_nothing_visible()
-    there = groups.parts()
+    there = groups.settled_parts()
     assert Counter(there.values())["resamples"] == groups.tasks["resamples"]
     run = groups.start_run(*where)
     groups.wait_for_phase("publish", run)
@@ -104,11 +122,23 @@ def test_ctrl_c_among_the_draws_without_groups_a_second_driver_and_death_at_publ
         groups.check_published(groups.start_run(*where).end())
 
 
-@pytest.mark.parametrize(("victim", "phase", "seed"), LONG)
+def test_driver_killed_while_samples_are_placed_among_landmarks(fresh: Fresh, dask_cluster: DaskCluster) -> None:
+    """Neither the landmarks nor the samples that were placed are computed again."""
+    groups, where = fresh("landmarks"), ("--cluster", dask_cluster.address)
+    run = groups.start_run(*where)
+    groups.wait_for_phase("place", run)
+    there = kill(groups, run)
+    assert groups.tasks["place"] >= 3 and Counter(there.values())["resamples"] >= groups.tasks["resamples"] // 2
+    groups.check_nothing_visible()
+    groups.check_published(groups.start_resume(*where).end(), reused=len(there))
+
+
+@pytest.mark.parametrize(("kind", "victim", "phase", "seed"), LONG)
 def test_killed_at_any_moment(
-    groups: StrataScene, dask_cluster: DaskCluster, victim: str, phase: str, seed: int
+    fresh: Fresh, dask_cluster: DaskCluster, kind: str, victim: str, phase: str, seed: int
 ) -> None:
     """A worker comes back by itself; a dead driver's run is resumed, or its command given again."""
+    groups = fresh(kind)
     run = groups.start_run()
     groups.wait_for_moment(phase, seed, run)
     if victim != "driver" and (workers := run.workers()):
@@ -116,7 +146,7 @@ def test_killed_at_any_moment(
     if victim == "worker":
         groups.check_published(run.end())
         return
-    there = kill(groups, run) if run.is_running else groups.parts()
+    there = kill(groups, run) if run.is_running else groups.settled_parts()
     if open_cohort(groups.cohort).results():
         assert phase == "publish"
         there = {}
