@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sjd_dask.stratify.assays import Judged
-from sjd_dask.stratify.choose import COMBINED, LEVEL, VOTES, Choice, _Null, choose_k
+from sjd_dask.stratify.choose import COMBINED, LEVEL, VOTES, Choice, Null, choose_k
 from sjd_dask.stratify.fusion import AssayTable, Floats
 from sjd_dask.stratify.recipe import Recipe
 
@@ -114,7 +114,7 @@ def separation(
     """
     made = np.zeros((3, len(assays), len(groups)))
     for i, (one, drawn) in enumerate(zip(assays, draws, strict=True)):
-        against = _Null(one.values, [sample_ids[at] for at in one.rows], recipe, drawn)
+        against = Null(one.values, [sample_ids[at] for at in one.rows], recipe, drawn)
         for a, own in enumerate(groups):
             inside = own[one.rows]
             if len(np.unique(inside)) < 2:

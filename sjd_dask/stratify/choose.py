@@ -178,7 +178,7 @@ def choose_k(
     order = np.asarray(sorted(range(len(sample_ids)), key=lambda i: sample_ids[i]), dtype=np.int64)
     back = np.argsort(order)
     values, ids = np.ascontiguousarray(values[order]), [sample_ids[i] for i in order]
-    against = _Null(values, ids, recipe, draws)
+    against = Null(values, ids, recipe, draws)
     if judge is None:
         sorted_labels = labels[..., order]
 
@@ -203,7 +203,7 @@ def choose_k(
     )
 
 
-class _Null:
+class Null:
     """The draws, and where the data and their groups are among them."""
 
     def __init__(self, values: NDArray[np.float64], ids: Sequence[str], recipe: Recipe, draws: NDArray[np.float64]):
@@ -242,7 +242,7 @@ class _Null:
         return float((1 + np.count_nonzero(reached >= z)) / (1 + len(reached)))
 
 
-def _judged(recipe: Recipe, judge: Judge, against: _Null) -> tuple[dict[tuple[str, int], Judged], tuple[str, ...]]:
+def _judged(recipe: Recipe, judge: Judge, against: Null) -> tuple[dict[tuple[str, int], Judged], tuple[str, ...]]:
     """Every algorithm, those trusted, and their combination."""
     n_k = len(recipe.k)
     wanted = [((a,), j) for a in range(len(recipe.algorithms)) for j in range(n_k)]
@@ -264,7 +264,7 @@ def _criteria(
     recipe: Recipe,
     found: dict[tuple[str, int], Judged],
     trusted: tuple[str, ...],
-    against: _Null,
+    against: Null,
 ) -> pd.DataFrame:
     widths = silhouette_widths(values, [one.groups for one in found.values()], recipe.distance)
     rows = []
@@ -295,7 +295,7 @@ def _criteria(
 
 
 def _vote(
-    table: pd.DataFrame, recipe: Recipe, trusted: tuple[str, ...], against: _Null, n_draws: int
+    table: pd.DataFrame, recipe: Recipe, trusted: tuple[str, ...], against: Null, n_draws: int
 ) -> tuple[int, str]:
     """The k of the combined rows, and why."""
     test = (
