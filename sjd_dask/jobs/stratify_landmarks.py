@@ -16,6 +16,8 @@ from sjd_dask.jobs.normalise_source import RAW_BYTES, Source
 from sjd_dask.jobs.stratify_companions import companion_tables
 from sjd_dask.jobs.stratify_features import Chosen, choose_features
 from sjd_dask.jobs.stratify_judge import cluster_judge, judge_bytes
+from sjd_dask.jobs.stratify_kmeans import cluster_kmeans
+from sjd_dask.jobs.stratify_ranges import PLACE_ROWS, chosen_values, place_ranges
 from sjd_dask.jobs.stratify_tables import (
     agreement_table,
     arrow,
@@ -39,8 +41,6 @@ from sjd_dask.stratify.strata import strata_table
 if TYPE_CHECKING:
     from sjd_dask.jobs.stratify import StratifyJob
 
-# Samples that a task places: some seconds.
-PLACE_ROWS = 4096
 # Fewer samples than this tell little of agreement.
 FEWEST_CHECKED = 50
 
@@ -62,22 +62,6 @@ class TakeWork:
     source: Source
     index: NDArray[np.int64]
     landmarks: Landmarks | None = None
-
-
-def chosen_values(source: Source, index: NDArray[np.int64], start: int, stop: int) -> NDArray[np.float64]:
-    """The chosen features of the samples from `start` to `stop`, (stop - start, p); only their chunks are read."""
-    reader = source.reader.subset(np.arange(start, stop))
-    width = reader.chunk_features
-    out = np.empty((stop - start, len(index)))
-    for column in np.unique(index // width).tolist():
-        here = np.flatnonzero(index // width == column)
-        first, last = column * width, min(reader.n_features, (column + 1) * width)
-        rows = RAW_BYTES // max(1, reader.dtype.itemsize * (last - first))
-        step = reader.chunk_samples
-        for places, raw, encoding in reader.row_blocks(first, last, max(step, rows // step * step), reuse=True):
-            taken = np.ascontiguousarray(raw[:, index[here] - first])
-            out[np.ix_(places, here)] = source.matrix.values(taken, encoding)
-    return out
 
 
 def take_task(work: TakeWork, partition: Partition) -> pa.Table:
@@ -103,12 +87,6 @@ def of_samples(source: Source, places: NDArray[np.int64]) -> Source:
     """The source with these samples, in this order."""
     matrix = replace(source.matrix, reader=source.reader.subset(places))
     return replace(source, matrix=matrix, sheet=source.sheet.iloc[places])
-
-
-def place_ranges(n: int, chunk: int) -> list[tuple[int, int]]:
-    """Ranges of samples for the tasks that place them: whole chunks."""
-    rows = max(chunk, PLACE_ROWS // chunk * chunk)
-    return [(start, min(n, start + rows)) for start in range(0, n, rows)]
 
 
 def group_by_landmarks(job: StratifyJob, phases: Phases) -> tuple[Chosen, dict[str, pa.Table], dict[str, Any]]:
@@ -159,6 +137,15 @@ def group_by_landmarks(job: StratifyJob, phases: Phases) -> tuple[Chosen, dict[s
         )
         there = placed.groups[check, recipe.k.index(k)]
         facts["check"] = {"samples": len(check), "ari": adjusted_rand_index(voted.groups.tolist(), there.tolist())}
+    if choice.k > 1:
+        found, nearest = cluster_kmeans(phases, stored, chosen.index, values[0], k, recipe.seed)
+        own = placed.groups[:, recipe.k.index(k)]
+        facts["kmeans"] = {
+            "ari": adjusted_rand_index(nearest[in_storage].tolist(), own.tolist()),
+            # Sums of partitions, whose last digits hang on where they are cut.
+            "inertia": float(f"{found.inertia:.9g}"),
+            "rounds": found.rounds,
+        }
     tables, told = _tables(job, landmarks, choice, placed, marks, chosen)
     return chosen, tables, {**told, "consensus": facts}
 

@@ -136,6 +136,11 @@ def _what(meta: Mapping[str, Any]) -> facts.Pairs:
                     f"{count(check.get('samples'))} other samples make by themselves",
                 )
             )
+        other = consensus.get("kmeans") or {}
+        if other:
+            pairs.append(
+                ("k-means of all samples", f"adjusted Rand index {number(other.get('ari'), 3)} with the groups")
+            )
     if meta.get("explanation"):
         pairs.append(("Explained by", str(meta["explanation"])))
     if meta.get("previous"):

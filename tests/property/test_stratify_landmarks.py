@@ -34,6 +34,7 @@ def test_groups_of_landmarks_are_those_of_all(first: Any, cluster: Any) -> None:
     assert list(table.index) == scene.IDS and meta["k"] == 4
     told = meta["consensus"]
     assert (told["kind"], told["landmarks"]) == ("landmarks", 36)
+    assert told["kmeans"]["ari"] > 0.9 and told["kmeans"]["inertia"] > 0
     exact = scene.run(Path(first.cohort.path), cluster, **{**SPEC, "consensus": "exact"}, output="exact")
     assert exact.cohort.result("strata/exact").meta["consensus"] == {"kind": "exact"}
     whole = exact.cohort.result("strata/exact").to_pandas().set_index("sample_id")
