@@ -6,9 +6,6 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from sjd_dask.kernels.kmeans import kmeans_gram as kmeans_gram
-from sjd_dask.kernels.kmeans import kmeans_values as kmeans_values
-
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int8]
 

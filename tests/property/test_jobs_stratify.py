@@ -160,7 +160,7 @@ def test_agreement_of_labels() -> None:
 
 
 def test_too_many_samples_are_refused(first: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    raw = {**scene.KEYS, "cohort": first.cohort.path}
+    raw = {**scene.KEYS, "cohort": first.cohort.path, "consensus": "exact"}
     monkeypatch.setattr(stratify, "MOST_SAMPLES", 50)
     with pytest.raises(PlanRefused, match=r"72 samples.*landmarks.*`samples`"):
         prepare(parse_spec(raw, "spec"), Path()).plan(2, 4 << 30)

@@ -11,7 +11,8 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, s
 
 from sjd_dask import stratify
 from sjd_dask.errors import DataError, SpecError
-from sjd_dask.kernels.grouping import cut_merges, kmeans_gram, kmeans_values, rand_indices
+from sjd_dask.kernels.grouping import cut_merges, rand_indices
+from sjd_dask.kernels.kmeans import kmeans_gram, kmeans_values
 from sjd_dask.stratify.agreement import adjusted_rand_index, cross_table, normalised_mutual_information
 from sjd_dask.stratify.choose import COMBINED, choose_k
 from sjd_dask.stratify.consensus import consensus_curves, consensus_groups, consensus_matrix, pairs_never_drawn
