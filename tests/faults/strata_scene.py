@@ -21,7 +21,7 @@ from sjd_dask.store.verify import verify
 GROUPS = 3
 # What is grouped: by all pairs, or by landmarks, with enough samples that several tasks place them.
 KINDS = {
-    "exact": (320, 150, "features: {top: 120}\nresamples: {n: 320}"),
+    "exact": (320, 150, "features: {top: 120}\nresamples: {n: 640}"),
     "landmarks": (12_500, 40, "features: {top: 30}\nresamples: {n: 40}\nconsensus: landmarks\nlandmarks: 150"),
 }
 SPEC = """\
