@@ -57,7 +57,8 @@ CELLS = ["neutrophil_percent", "lymphocyte_percent"]
 
 def sample_sheet(root: Path) -> pd.DataFrame:
     """The columns used here, under plain names; "Not Applicable" and "Data Not Available" are missing."""
-    raw = pd.read_csv(root / DATA / "phenotype.csv", index_col=0, dtype=str).replace(["Not Applicable", "Data Not Available"], np.nan)
+    raw = pd.read_csv(root / DATA / "phenotype.csv", index_col=0, dtype=str)
+    raw = raw.replace(["Not Applicable", "Data Not Available"], np.nan)
     sheet = pd.DataFrame(
         {
             "person_id": raw["subject"],
