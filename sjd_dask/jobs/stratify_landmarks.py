@@ -240,7 +240,7 @@ def landmark_bytes(job: StratifyJob, width: int) -> tuple[int, int]:
     raw = RAW_BYTES + reader.chunk_samples * min(p, reader.chunk_features) * reader.dtype.itemsize
     scoring = 3 * m * width * 8 + raw
     counting = job.stored.read_rows * p * reader.dtype.itemsize + 3 * job.stored.block_rows * p * 8
-    grouping = 3 * m * chosen * 8 + 4 * 8 * m * m + job.labels_bytes(m)
+    grouping = 5 * m * chosen * 8 + 5 * 8 * m * m + job.labels_bytes(m)
     judging = judge_bytes(m, job.labels_bytes(m), job.labels_bytes(m) // len(recipe.k))
     columns = sum(recipe.k)
     rounds = max(1, min(recipe.resamples, RULE_BYTES // rule_bytes(m, chosen, recipe)))
