@@ -112,7 +112,8 @@ def _picture(support: pd.DataFrame) -> Picture:
         picture_uri(support_map(support, assays, strata)),
         f"Silhouette of {len(strata)} groups within each of {len(assays)} assays.",
         "Mean silhouette of each group within each assay; a frame marks the assays that support the group: their "
-        "resamples put its samples rather with each other than with any other group, and most of them lie nearest to it.",
+        "resamples put its samples rather with each other than with any other group, and most of them lie nearest to "
+        "it.",
     )
 
 
