@@ -98,19 +98,11 @@ def run(work: Path, spec: dict[str, Any], *options: str) -> str:
     return sjd(work, "run", f"{name}.yaml", "-q", "--report", f"{name}.html", *options).strip()
 
 
-def bring(root: Path, work: Path, every: int = 1) -> None:
-    """Make the cohort; `every`-th probe, and those of the modules' genes."""
+def bring(root: Path, work: Path) -> None:
+    """Make the cohort."""
     sample_sheet(root).to_csv(work / "sheet.csv")
     features = pd.read_csv(root / DATA / "features.csv.gz").rename(columns={"feature": "feature_id"})
     matrix = root / DATA / "expression_log2x1000_int16.npz"
-    if every > 1:
-        genes = {*INTERFERON, *" ".join(MODULES.values()).split()}
-        kept = (np.arange(len(features)) % every == 0) | features["gene_symbol"].isin(genes).to_numpy()
-        with np.load(matrix) as archive:
-            order = pd.Index(archive["features"].astype(str)).get_indexer(features["feature_id"][kept])
-            parts = {"features": archive["features"][order], "samples": archive["samples"]}
-            np.savez(work / "matrix.npz", values=archive["values"][order], **parts)
-        features, matrix = features[kept], work / "matrix.npz"
     features.to_csv(work / "features.csv", index=False)
     (work / "modules.gmt").write_text(
         "".join(f"{name}\tgeneral knowledge\t{genes.replace(' ', chr(9))}\n" for name, genes in MODULES.items()),

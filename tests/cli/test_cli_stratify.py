@@ -71,6 +71,8 @@ def test_groups_from_the_command_line(sjd: Sjd, home: Path, cluster: Any) -> Non
         exported = sjd("export", home / "cohort", "strata/groups", file, "--table", name, "--json")
         assert json.loads(exported.out) == {"result": "strata/groups", "table": name, "file": str(file)}
         own = result.to_pandas(name).drop(columns="reason", errors="ignore")
+        if "trusted" in own:  # no algorithm makes the one group of k = 1
+            own["trusted"] = own["trusted"].astype(object).where(own["trusted"].notna(), np.nan)
         pd.testing.assert_frame_equal(pd.read_csv(file, sep="\t")[list(own.columns)], own, check_dtype=False)
     refused = sjd("export", home / "cohort", "strata/groups", home / "x.tsv", "--table", "choise")
     assert refused.code == 2 and "has no table 'choise'" in refused.err and "choice, cdf" in refused.err

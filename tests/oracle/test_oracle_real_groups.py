@@ -1,6 +1,6 @@
 """Lupus patients in whole blood, through the commands: interferon groups found without the score, and explained.
 
-The commands and specs are those of `benchmarks/real_groups.py`, on every tenth probe with few resamples.
+The commands and specs are those of `benchmarks/real_groups.py`, with few resamples.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ real = _benchmark()
 def cohort(reference_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     """Ingested, normalised, grouped by genes that tell patients from healthy but for those of the score, explained."""
     work = tmp_path_factory.mktemp("real_groups")
-    real.bring(reference_data, work, every=10)
+    real.bring(reference_data, work)
     real.run(work, real.LAYER)
     real.run(work, real.VERSUS)
     opened = open_cohort(work / "cohort")

@@ -234,7 +234,7 @@ def test_the_file_appears_whole(tmp_path: Path) -> None:
 
 def test_a_kind_without_a_page_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="sjd export"):
-        write_report(fake_cohort("strata"), "strata/x", tmp_path / "page.html")
+        write_report(fake_cohort("fractions"), "fractions/x", tmp_path / "page.html")
     assert not list(tmp_path.iterdir())
 
 
