@@ -37,6 +37,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/run.py $(BENCH)
 	$(BIN)/python benchmarks/normalise.py $(BENCH)
 	$(BIN)/python benchmarks/stratify.py $(BENCH)
+	$(BIN)/python benchmarks/stratify_scale.py $(BENCH)
 
 # Real data decide: how far frozen normalisation is from a refit, and what is left of batch effects. Both need the folder
 # of public matrices that SJD_REFERENCE_DATA names, and say so without it.

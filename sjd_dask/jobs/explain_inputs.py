@@ -15,8 +15,8 @@ from sjd_dask.designs.formula import formula_columns
 from sjd_dask.designs.query import query_samples
 from sjd_dask.errors import DataError, SpecError
 from sjd_dask.jobs.explain_spec import ExplainedAssay, ExplainSpec
-from sjd_dask.jobs.explain_tests import GROUP, HEALTHY, tested_quantity
-from sjd_dask.jobs.sources import SampleSource, open_source
+from sjd_dask.jobs.explain_tests import GROUP, HEALTHY
+from sjd_dask.jobs.sources import SampleSource, comparable_quantity, open_source
 from sjd_dask.jobs.spec import resolve_path
 from sjd_dask.stratify.modules import read_gmt
 
@@ -198,7 +198,7 @@ def open_sources(spec: ExplainSpec, cohort: Cohort, result: Result) -> list[Expl
     found: list[ExplainedSource] = []
     for one in asked:
         named = open_source(cohort, one.assay, one.layer)
-        quantity, scale = tested_quantity(named, one.quantity)
+        quantity, scale = comparable_quantity(named, one.quantity, "differences")
         found.append(ExplainedSource(replace(named, quantity=quantity), quantity, scale))
     refs = [(one.named.name, one.quantity) for one in found]
     if twice := sorted({name for name, quantity in refs if refs.count((name, quantity)) > 1}):

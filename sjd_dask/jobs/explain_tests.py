@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sjd_dask import names
 from sjd_dask.designs import design as designs
 from sjd_dask.designs.formula import parse_formula
-from sjd_dask.errors import DataError, SpecError
+from sjd_dask.errors import DataError
 from sjd_dask.jobs import associate_weights as weighing
 from sjd_dask.jobs.associate import METHOD_VERSIONS, AssociateJob
 from sjd_dask.jobs.matrix import Matrix
@@ -243,29 +243,6 @@ def summary_rows(table: pa.Table, lambdas: dict[str, Any]) -> list[dict[str, Any
             }
         )
     return rows
-
-
-def tested_quantity(named: SampleSource, wanted: str | None) -> tuple[str, str]:
-    """The quantity to read, and what its values are.
-
-    Raises
-    ------
-    SpecError
-        Counts, or a quantity that can't be made.
-    """
-    if named.scale == names.COUNTS:
-        raise SpecError(
-            f"assay {named.name!r} holds counts, whose differences are those of library sizes too: normalise it first "
-            "(`job: normalise`), and name its layer"
-        )
-    if wanted is None or wanted == named.quantity:
-        return named.quantity, named.scale
-    if named.quantity == names.BETA and wanted == names.M_VALUE:
-        return names.M_VALUE, names.M_VALUE
-    possible = f"{names.BETA} or {names.M_VALUE}" if named.quantity == names.BETA else named.quantity
-    raise SpecError(
-        f"assay {named.name!r} holds {named.quantity}; `quantity: {wanted}` can't be made of it, only {possible}"
-    )
 
 
 def methods() -> dict[str, int]:

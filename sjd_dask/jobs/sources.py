@@ -75,3 +75,34 @@ def select(
         facts["dropped"].append({"reason": f"not selected by `{query}`", "count": len(frame) - len(kept)})
         frame = kept
     return frame, facts
+
+
+def comparable_quantity(named: SampleSource, wanted: str | None, what: str) -> tuple[str, str]:
+    """The quantity to read of a source whose samples are compared, and what its values are.
+
+    Parameters
+    ----------
+    named : SampleSource
+    wanted : str or None
+        As the spec says; None: as stored.
+    what : str
+        What is made of the values ("distances", "differences"), for the refusal of counts.
+
+    Raises
+    ------
+    SpecError
+        Counts, or a quantity that can't be made of what is stored.
+    """
+    if named.scale == names.COUNTS:
+        raise SpecError(
+            f"assay {named.name!r} holds counts, whose {what} are those of library sizes too: normalise it first "
+            "(`job: normalise`), and give `layer: layers/NAME`"
+        )
+    if wanted is None or wanted == named.quantity:
+        return named.quantity, named.scale
+    if named.quantity == names.BETA and wanted == names.M_VALUE:
+        return names.M_VALUE, names.M_VALUE
+    possible = f"{names.BETA} or {names.M_VALUE}" if named.quantity == names.BETA else named.quantity
+    raise SpecError(
+        f"assay {named.name!r} holds {named.quantity}; `quantity: {wanted}` can't be made of it, only {possible}"
+    )

@@ -17,7 +17,7 @@ from sjd_dask.jobs.arrays_table import from_table
 from sjd_dask.jobs.driver import publish_tables
 from sjd_dask.jobs.matrix import Matrix
 from sjd_dask.jobs.normalise_reference import COLUMN_STRIPE_BYTES, ClusterReference, Phases, Source, sample_ranges
-from sjd_dask.jobs.sources import SampleSource, open_source, select
+from sjd_dask.jobs.sources import SampleSource, comparable_quantity, open_source, select
 from sjd_dask.jobs.spec import JobSpec, resolve_path
 from sjd_dask.jobs.stratify_assays import AssaysJob, prepare_assays
 from sjd_dask.jobs.stratify_features import Chosen, Wanted, choose_features, take_features, wanted_features
@@ -288,29 +288,6 @@ def _portable(spec: StratifySpec) -> StratifySpec:
     return spec.model_copy(update={"features": features})
 
 
-def tested_quantity(wanted: str | None, named: SampleSource) -> tuple[str, str]:
-    """The quantity to read, and what its values are.
-
-    Raises
-    ------
-    SpecError
-        Counts, or a quantity that can't be made of what is stored.
-    """
-    if named.scale == names.COUNTS:
-        raise SpecError(
-            f"assay {named.name!r} holds counts, whose distances are those of library sizes: normalise it first "
-            "(`job: normalise`), and give `layer: layers/NAME`"
-        )
-    if wanted is None or wanted == named.quantity:
-        return named.quantity, named.scale
-    if named.quantity == names.BETA and wanted == names.M_VALUE:
-        return names.M_VALUE, names.M_VALUE
-    possible = f"{names.BETA} or {names.M_VALUE}" if named.quantity == names.BETA else named.quantity
-    raise SpecError(
-        f"assay {named.name!r} holds {named.quantity}; `quantity: {wanted}` can't be made of it, only {possible}"
-    )
-
-
 def sample_columns(spec: StratifySpec, frame: pd.DataFrame) -> list[str]:
     """Sample columns that the spec names.
 
@@ -343,7 +320,7 @@ def prepare(spec: JobSpec, base: Path) -> StratifyJob | AssaysJob:
         return prepare_assays(spec, base)
     cohort = open_cohort(resolve_path(spec.cohort, base))
     named = open_source(cohort, spec.assay, spec.layer)
-    quantity, scale = tested_quantity(spec.quantity, named)
+    quantity, scale = comparable_quantity(named, spec.quantity, "distances")
     frame, facts = select(named, cohort, spec.samples)
     columns = sample_columns(spec, frame)
     # In the order of ids: neither storage nor the order of arrival has a say.

@@ -16,7 +16,7 @@ from sjd_dask.errors import DataError, PlanRefused, SpecError
 from sjd_dask.jobs.driver import publish_tables
 from sjd_dask.jobs.matrix import Matrix
 from sjd_dask.jobs.normalise_reference import COLUMN_STRIPE_BYTES, ClusterReference, Phases, Source, sample_ranges
-from sjd_dask.jobs.sources import SampleSource, open_source
+from sjd_dask.jobs.sources import SampleSource, comparable_quantity, open_source
 from sjd_dask.jobs.spec import resolve_path
 from sjd_dask.jobs.stratify_assays_place import place_samples
 from sjd_dask.jobs.stratify_assays_spec import AssayInput, FusionOptions
@@ -290,7 +290,7 @@ def prepare_assays(spec: StratifySpec, base: Path) -> AssaysJob:
     SpecError, DataError
         Naming what the spec asks for and the cohort doesn't have.
     """
-    from sjd_dask.jobs.stratify import sample_columns, tested_quantity
+    from sjd_dask.jobs.stratify import sample_columns
 
     assert spec.assays is not None
     cohort = open_cohort(resolve_path(spec.cohort, base))
@@ -305,7 +305,7 @@ def prepare_assays(spec: StratifySpec, base: Path) -> AssaysJob:
     inputs: list[AssaySource] = []
     contents: list[Any] = []
     for one, named, ids in zip(wanted_of, opened, members, strict=True):
-        quantity, scale = tested_quantity(one.quantity, named)
+        quantity, scale = comparable_quantity(named, one.quantity, "distances")
         _enough(one.name, len(ids), spec)
         feature_ids = named.assay.feature_ids()
         features = one.features or FeatureChoice(top=min(1000, len(feature_ids)))

@@ -10,7 +10,7 @@ import pandas as pd
 
 from sjd_dask.report import facts
 from sjd_dask.report.format import count, natural_key, number, shorten, spec_text
-from sjd_dask.report.layer_facts import Rows
+from sjd_dask.report.layer_facts import Rows, agreement_rows
 from sjd_dask.report.page import TEMPLATES, Picture, environment, picture_uri
 
 MOST_FEATURES = 15
@@ -59,7 +59,7 @@ def render_explanation(meta: Mapping[str, Any], tables: Mapping[str, pd.DataFram
             tops=_tops(tables.get("top")),
             stability=_stability(tables.get("stability")),
             visit_pictures=_visit_pictures(tables.get("visits")),
-            agreement=_agreement(tables.get("agreement")),
+            agreement=agreement_rows(tables.get("agreement"), "labelling"),
             cross=_cross(tables.get("cross")),
             done=_done(meta),
             provenance=facts.provenance(meta),
@@ -366,23 +366,6 @@ def _visit_pictures(table: pd.DataFrame | None) -> list[Picture]:
             "the group at the left; in brackets what chance gives.",
         )
     ]
-
-
-def _agreement(table: pd.DataFrame | None) -> Rows | None:
-    if table is None or table.empty:
-        return None
-    rows = [
-        [
-            shorten(str(r["column"]), 40),
-            count(r["n_samples"]),
-            count(r["n_levels"]),
-            number(r["ari"], 3),
-            number(r["nmi"], 3),
-        ]
-        for r in table.to_dict("records")
-    ]
-    titles = ("samples", "levels", "adjusted Rand index", "normalised mutual information")
-    return Rows([("labelling", False), *((one, True) for one in titles)], rows, len(rows))
 
 
 def _cross(table: pd.DataFrame | None) -> list[tuple[str, Rows]]:

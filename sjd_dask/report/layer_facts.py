@@ -248,3 +248,21 @@ def _option(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(str, value)) + "]"
     return str(value)
+
+
+def agreement_rows(table: pd.DataFrame | None, what: str) -> Rows | None:
+    """Agreement of a grouping with other labels (`what`, in words), as both pages of a grouping show it."""
+    if table is None or table.empty:
+        return None
+    rows = [
+        [
+            shorten(str(r["column"]), 40),
+            count(r["n_samples"]),
+            count(r["n_levels"]),
+            number(r["ari"], 3),
+            number(r["nmi"], 3),
+        ]
+        for r in table.to_dict("records")
+    ]
+    titles = ("samples", "levels", "adjusted Rand index", "normalised mutual information")
+    return Rows([(what, False), *((one, True) for one in titles)], rows, len(rows))

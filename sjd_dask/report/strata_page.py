@@ -11,7 +11,7 @@ import pandas as pd
 from sjd_dask.report import facts
 from sjd_dask.report.assays_section import assays_section
 from sjd_dask.report.format import count, natural_key, number, shorten, spec_text
-from sjd_dask.report.layer_facts import Rows
+from sjd_dask.report.layer_facts import Rows, agreement_rows
 from sjd_dask.report.page import TEMPLATES, Picture, environment, picture_uri
 from sjd_dask.report.strata_flows import flow_between_k, flow_between_visits, profile_pictures
 
@@ -64,7 +64,7 @@ def render_strata(
             features_out=facts.left_out(meta.get("features") or {}),
             groups=_groups(table),
             choice=_choice(tables.get("choice")),
-            cross=_cross(tables.get("cross")),
+            cross=agreement_rows(tables.get("cross"), "sample column"),
             assays_part=assays_section(tables),
             features=_features(tables.get("features")),
             ambiguous=_ambiguous(table),
@@ -193,23 +193,6 @@ def _choice(choice: pd.DataFrame | None) -> Rows | None:
         rows,
         len(rows),
     )
-
-
-def _cross(cross: pd.DataFrame | None) -> Rows | None:
-    if cross is None or cross.empty:
-        return None
-    rows = [
-        [
-            shorten(str(r["column"]), 40),
-            count(r["n_samples"]),
-            count(r["n_levels"]),
-            number(r["ari"], 3),
-            number(r["nmi"], 3),
-        ]
-        for r in cross.to_dict("records")
-    ]
-    titles = ("samples", "levels", "adjusted Rand index", "normalised mutual information")
-    return Rows([("sample column", False), *((title, True) for title in titles)], rows, len(rows))
 
 
 def _features(features: pd.DataFrame | None) -> Rows | None:
