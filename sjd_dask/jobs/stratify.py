@@ -343,16 +343,7 @@ def prepare(spec: JobSpec, base: Path) -> StratifyJob | AssaysJob:
     if previous is not None:
         spec = spec.model_copy(update={"previous": previous.ref})
     reader = assay.reader(list(frame.index))
-    recipe = Recipe(
-        algorithms=tuple(name for name in ("hierarchical", "kmeans", "pam", "mixture") if name in spec.algorithms),
-        distance=spec.distance,
-        linkage=spec.linkage,
-        k=spec.tried,
-        resamples=spec.resamples.n,
-        sample_fraction=spec.resamples.sample_fraction,
-        feature_fraction=spec.resamples.feature_fraction,
-        seed=spec.seed,
-    )
+    recipe = spec.recipe
     key = {
         "spec": _portable(spec).model_dump(mode="json", exclude={"cohort"}),
         "quantity": quantity,

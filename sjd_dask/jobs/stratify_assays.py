@@ -320,16 +320,7 @@ def prepare_assays(spec: StratifySpec, base: Path) -> AssaysJob:
     previous = previous_labels(spec, cohort, frame)
     if previous is not None:
         spec = spec.model_copy(update={"previous": previous.ref})
-    recipe = Recipe(
-        algorithms=tuple(spec.algorithms),
-        distance=spec.distance,
-        linkage=spec.linkage,
-        k=spec.tried,
-        resamples=spec.resamples.n,
-        sample_fraction=spec.resamples.sample_fraction,
-        feature_fraction=spec.resamples.feature_fraction,
-        seed=spec.seed,
-    )
+    recipe = spec.recipe
     fusion = None
     if spec.integration == SNF:
         options = spec.snf or FusionOptions()

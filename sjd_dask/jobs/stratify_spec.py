@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sjd_dask.jobs.spec import Name
 from sjd_dask.jobs.stratify_assays_spec import AssaysKeys
 from sjd_dask.jobs.stratify_features_spec import FeatureChoice
+from sjd_dask.stratify.recipe import Recipe
 
 ALGORITHMS = ("hierarchical", "kmeans", "pam", "mixture")
 Algorithm = Literal["hierarchical", "kmeans", "pam", "mixture"]
@@ -114,3 +115,17 @@ class StratifySpec(AssaysKeys):
     def tried(self) -> tuple[int, ...]:
         """The k > 1 to try."""
         return tuple(range(max(2, self.k[0]), self.k[1] + 1))
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the groups are made with; its algorithms are in an order of its own."""
+        return Recipe(
+            algorithms=tuple(self.algorithms),
+            distance=self.distance,
+            linkage=self.linkage,
+            k=self.tried,
+            resamples=self.resamples.n,
+            sample_fraction=self.resamples.sample_fraction,
+            feature_fraction=self.resamples.feature_fraction,
+            seed=self.seed,
+        )

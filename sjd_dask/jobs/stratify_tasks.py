@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sjd_dask.jobs.arrays_table import to_table
 from sjd_dask.runtime.plan import Partition
-from sjd_dask.stratify.null import null_statistics
+from sjd_dask.stratify.null import Components, components_of, null_statistics
 from sjd_dask.stratify.recipe import Recipe
 from sjd_dask.stratify.resampling import Resampling
 
@@ -38,14 +38,20 @@ class GroupingWork:
         return Resampling(self.values, self.sample_ids, self.recipe)
 
     @cached_property
+    def components(self) -> Components:
+        """What all draws without groups share, once in a process too."""
+        return components_of(self.values, self.sample_ids, self.recipe)
+
+    @cached_property
     def token(self) -> str:
         """Hash of the values: parts of others aren't taken for these."""
         return hashlib.blake2b(np.ascontiguousarray(self.values).tobytes(), digest_size=16).hexdigest()
 
 
 def null_task(work: GroupingWork, partition: Partition) -> pa.Table:
-    """What k-means finds in some draws without groups."""
-    inertia = null_statistics(work.values, work.sample_ids, work.recipe, *partition.extras["draws"])
+    """How far apart groups are that are found in some draws without groups."""
+    start, stop = partition.extras["draws"]
+    inertia = null_statistics(work.values, work.sample_ids, work.recipe, start, stop, work.components)
     return to_table({"null": {"inertia": inertia}})
 
 

@@ -117,7 +117,12 @@ def n_beyond_noise(squares: Floats, total: float, n: int, p: int) -> int:
 
 
 def null_statistics(
-    values: NDArray[np.float64], sample_ids: Sequence[str], recipe: Recipe, start: int = 0, stop: int = NULL_DRAWS
+    values: NDArray[np.float64],
+    sample_ids: Sequence[str],
+    recipe: Recipe,
+    start: int = 0,
+    stop: int = NULL_DRAWS,
+    base: Components | None = None,
 ) -> Floats:
     """How far apart groups are that are found in draws without groups.
 
@@ -129,6 +134,8 @@ def null_statistics(
         See `components_of`.
     start, stop : int
         Draws, from 0.
+    base : Components, optional
+        `components_of` the same, where it is there already.
 
     Returns
     -------
@@ -147,7 +154,7 @@ def null_statistics(
     variance is; it is for the gap that is shown, and takes no part in the test: one sample far from all others, or
     tails heavier than Gaussian, would pass for groups.
     """
-    base = components_of(values, sample_ids, recipe)
+    base = components_of(values, sample_ids, recipe) if base is None else base
     out = np.empty((stop - start, len(recipe.k) * (1 + len(base.depths))))
     for at, draw in enumerate(range(start, stop)):
         bits = np.random.Philox(key=[recipe.seed & 0xFFFF_FFFF_FFFF_FFFF, (NULL << 32) + draw])

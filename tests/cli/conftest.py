@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,6 +39,23 @@ def sjd(capsys: pytest.CaptureFixture[str]) -> Sjd:
         return Called(int(ended.value.code or 0), captured.out, captured.err)
 
     return call
+
+
+def call_spec(sjd: Sjd, home: Path, command: str, keys: Mapping[str, Any], *options: object) -> Called:
+    """`sjd COMMAND` of a spec in the folder of the cohort; a key that is None is left out."""
+    path = home / "spec.yaml"
+    spec = {"cohort": "cohort", **keys}
+    path.write_text(json.dumps({key: value for key, value in spec.items() if value is not None}))
+    return sjd(command, path, *options)
+
+
+def check_refused(done: Called, code: int, words: Iterable[str]) -> None:
+    """One message that names all `words`, no traceback, nothing on stdout."""
+    lines = [line for line in done.err.splitlines() if not line.startswith("INFO distributed")]
+    assert done.code == code, done.err
+    assert lines[0].startswith("sjd: error: ") and "Traceback" not in done.err and done.out == ""
+    for word in words:
+        assert word in done.err, done.err
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from jobs_helpers import bring, write_npz
 
 from sjd_dask.store.cohort import open_cohort
 
-from .conftest import Called, Sjd
+from .conftest import Called, Sjd, call_spec, check_refused
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +38,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(sjd: Sjd, home: Path, *options: object, command: str = "run", **keys: Any) -> Called:
-    spec = {**scene.KEYS, "cohort": "cohort", **keys}
-    path = home / "spec.yaml"
-    path.write_text(json.dumps({key: value for key, value in spec.items() if value is not None}))
-    return sjd(command, path, *options)
+    return call_spec(sjd, home, command, {**scene.KEYS, **keys}, *options)
 
 
 def test_groups_from_the_command_line(sjd: Sjd, home: Path, cluster: Any) -> None:
@@ -152,11 +149,7 @@ def test_bad_input_is_named(sjd: Sjd, home: Path, cluster: Any, name: str) -> No
     code, keys, words = BAD[name]
     before = len(open_cohort(home / "cohort").results())
     done = run(sjd, home, "--cluster", cluster.client.scheduler.address, "-q", **{"output": "bad", **keys})
-    lines = [line for line in done.err.splitlines() if not line.startswith("INFO distributed")]
-    assert done.code == code, done.err
-    assert lines[0].startswith("sjd: error: ") and "Traceback" not in done.err and done.out == ""
-    for word in words:
-        assert word in done.err, done.err
+    check_refused(done, code, words)
     assert len(open_cohort(home / "cohort").results()) == before
 
 
