@@ -67,6 +67,7 @@ class MValue(Method):
     offset: float = field(default=0.0, metadata={"description": "added to beta and to 1 - beta"})
 
     method: ClassVar[str] = "m_value"
+    pointwise: ClassVar[bool] = True
     takes: ClassVar[frozenset[str]] = frozenset({"beta"})
     gives: ClassVar[str | None] = "m_value"
 
@@ -101,6 +102,7 @@ class Beta(Method):
     offset: float = field(default=0.0, metadata={"description": "the offset the M-values were made with"})
 
     method: ClassVar[str] = "beta"
+    pointwise: ClassVar[bool] = True
     takes: ClassVar[frozenset[str]] = frozenset({"m_value"})
     gives: ClassVar[str | None] = "beta"
 
@@ -152,6 +154,7 @@ class MaskProbes(Method):
     )
 
     method: ClassVar[str] = "mask_probes"
+    pointwise: ClassVar[bool] = True
     dims: ClassVar[dict[str, tuple[str, ...]]] = {"keep": ("features_in",)}
 
     def check(self, reference: Reference) -> None:

@@ -96,6 +96,7 @@ class Combat(Method):
     )
 
     method: ClassVar[str] = "combat"
+    pointwise: ClassVar[bool] = True
     takes: ClassVar[frozenset[str]] = frozenset({"expression", "m_value"})
     dims: ClassVar[dict[str, tuple[str, ...]]] = {
         **{name: ("batches",) for name in PER_BATCH},

@@ -71,6 +71,7 @@ class LimitOfDetection(Method):
     )
 
     method: ClassVar[str] = "limit_of_detection"
+    pointwise: ClassVar[bool] = True
     takes: ClassVar[frozenset[str]] = frozenset({"concentration"})
     dims: ClassVar[dict[str, tuple[str, ...]]] = {
         "limit": ("features_in",),

@@ -45,6 +45,7 @@ class LibrarySize(Method):
     """
 
     method: ClassVar[str] = "library_size"
+    gives_context: ClassVar[frozenset[str]] = frozenset({LIBRARY_SIZE})
     takes: ClassVar[frozenset[str]] = COUNTS
 
     def apply(self, block: Block, parameters: Mapping[str, NDArray[Any]]) -> Block:
@@ -90,6 +91,7 @@ class FilterByExpr(Method):
     )
 
     method: ClassVar[str] = "filter_by_expr"
+    gives_context: ClassVar[frozenset[str]] = frozenset({LIBRARY_SIZE})
     takes: ClassVar[frozenset[str]] = COUNTS
     dims: ClassVar[dict[str, tuple[str, ...]]] = {"keep": ("features_in",)}
 
@@ -143,6 +145,9 @@ class FilterByExpr(Method):
     def out_features(self, parameters: Mapping[str, NDArray[Any]], feature_ids: NDArray[Any]) -> NDArray[Any] | None:
         return np.asarray(parameters["keep"], dtype=bool)
 
+    def is_pointwise(self, parameters: Mapping[str, NDArray[Any]], known: frozenset[str]) -> bool:
+        return self.keep_lib_sizes and LIBRARY_SIZE in known
+
     def apply(self, block: Block, parameters: Mapping[str, NDArray[Any]]) -> Block:
         keep = np.asarray(parameters["keep"], dtype=bool)
         require_space(block, keep.size, self.method)
@@ -173,6 +178,7 @@ class LogCpm(Method):
     prior_count: float = field(default=2, metadata={"description": "count added to a library of mean size"})
 
     method: ClassVar[str] = "log_cpm"
+    gives_context: ClassVar[frozenset[str]] = frozenset({LIBRARY_SIZE})
     takes: ClassVar[frozenset[str]] = COUNTS
     gives: ClassVar[str | None] = "expression"
     dims: ClassVar[dict[str, tuple[str, ...]]] = {"mean_library_size": ()}
@@ -186,6 +192,9 @@ class LogCpm(Method):
     def fit(self, reference: Reference) -> Arrays:
         size, factor = reference_libraries(reference, self.method)
         return scalars(mean_library_size=math.fsum(size * factor) / len(size))
+
+    def is_pointwise(self, parameters: Mapping[str, NDArray[Any]], known: frozenset[str]) -> bool:
+        return LIBRARY_SIZE in known
 
     def apply(self, block: Block, parameters: Mapping[str, NDArray[Any]]) -> Block:
         rows = active(block)
@@ -208,8 +217,12 @@ class Voom(Method):
     """
 
     method: ClassVar[str] = "voom"
+    gives_context: ClassVar[frozenset[str]] = frozenset({LIBRARY_SIZE})
     takes: ClassVar[frozenset[str]] = COUNTS
     gives: ClassVar[str | None] = "expression"
+
+    def is_pointwise(self, parameters: Mapping[str, NDArray[Any]], known: frozenset[str]) -> bool:
+        return LIBRARY_SIZE in known
 
     def apply(self, block: Block, parameters: Mapping[str, NDArray[Any]]) -> Block:
         rows = active(block)

@@ -154,6 +154,7 @@ class Tmm(_TrimmedMean):
     acutoff: float = field(default=-1e10, metadata={"description": "least mean log2 abundance of a feature"})
 
     method: ClassVar[str] = "tmm"
+    gives_context: ClassVar[frozenset[str]] = frozenset({LIBRARY_SIZE})
 
     def _trim(self) -> kernel.Trim:
         return kernel.Trim(self.logratio_trim, self.sum_trim, self.weighting, self.acutoff)
@@ -186,6 +187,7 @@ class Tmmwsp(_TrimmedMean):
     """
 
     method: ClassVar[str] = "tmmwsp"
+    gives_context: ClassVar[frozenset[str]] = frozenset({LIBRARY_SIZE})
 
     def _choose(self, reference: Reference, first: Partial) -> int:
         return int(np.argmax(first.rows["root_sum"]))
@@ -217,6 +219,7 @@ class Rle(Method):
     type: Literal["ratio", "poscounts"] = field(default="ratio", metadata={"description": "which geometric means"})
 
     method: ClassVar[str] = "rle"
+    gives_context: ClassVar[frozenset[str]] = frozenset({LIBRARY_SIZE, SIZE_FACTOR})
     takes: ClassVar[frozenset[str]] = COUNTS
     dims: ClassVar[dict[str, tuple[str, ...]]] = {
         "log_geometric_mean": ("features",),
@@ -323,6 +326,7 @@ class UpperQuartile(Method):
     p: float = field(default=0.75, metadata={"description": "probability of the quantile"})
 
     method: ClassVar[str] = "upper_quartile"
+    gives_context: ClassVar[frozenset[str]] = frozenset({LIBRARY_SIZE})
     takes: ClassVar[frozenset[str]] = COUNTS
     dims: ClassVar[dict[str, tuple[str, ...]]] = {"counted": ("features",), "log_centre": ()}
 

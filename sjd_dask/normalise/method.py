@@ -166,6 +166,11 @@ class Method:
     gives: ClassVar[str | None] = None
     freezes: ClassVar[bool] = True
     why_not_frozen: ClassVar[str] = ""
+    # A value after the step depends on the same feature before it, the sample's columns and what earlier steps know of
+    # the sample (`Block.context`), and on no other feature. See `is_pointwise`.
+    pointwise: ClassVar[bool] = False
+    # What the step adds to `Block.context` for the steps that follow.
+    gives_context: ClassVar[frozenset[str]] = frozenset()
     # Dimension names of each parameter; "features" after this step, "features_in" before it.
     dims: ClassVar[dict[str, tuple[str, ...]]] = {}
 
@@ -198,6 +203,10 @@ class Method:
     def out_features(self, parameters: Mapping[str, NDArray[Any]], feature_ids: NDArray[Any]) -> NDArray[Any] | None:
         """Mask of the features that are kept, or None for all."""
         return None
+
+    def is_pointwise(self, parameters: Mapping[str, NDArray[Any]], known: frozenset[str]) -> bool:
+        """Whether some features alone get the same values, given what earlier steps `known` of each sample."""
+        return self.pointwise
 
     def notes(self, parameters: Mapping[str, NDArray[Any]]) -> list[str]:
         """What a person should know of a fit, in sentences."""

@@ -92,6 +92,7 @@ class PlateCentre(Method):
     min_samples: int = field(default=2, metadata={"description": "fewest reference samples of a plate"})
 
     method: ClassVar[str] = "plate_centre"
+    pointwise: ClassVar[bool] = True
     takes: ClassVar[frozenset[str]] = frozenset({"expression", "m_value"})
     dims: ClassVar[dict[str, tuple[str, ...]]] = {
         "plates": ("plates",),

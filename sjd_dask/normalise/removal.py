@@ -65,6 +65,7 @@ class RemoveBatchEffect(Method):
     min_samples: int = field(default=2, metadata={"description": "Fewest samples of a batch."})
 
     method: ClassVar[str] = "remove_batch_effect"
+    pointwise: ClassVar[bool] = True
     takes: ClassVar[frozenset[str]] = frozenset({"expression", "m_value"})
     dims: ClassVar[dict[str, tuple[str, ...]]] = {
         "coefficients": ("terms", "features"),

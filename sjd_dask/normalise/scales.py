@@ -101,6 +101,7 @@ class Log(Method):
     )
 
     method: ClassVar[str] = "log"
+    pointwise: ClassVar[bool] = True
     takes: ClassVar[frozenset[str]] = frozenset({"concentration", "counts", "expression", "proportion"})
     gives: ClassVar[str | None] = "expression"
     dims: ClassVar[dict[str, tuple[str, ...]]] = {"offset": ("features",)}
@@ -152,6 +153,7 @@ class Arcsinh(Method):
     cofactor: float = field(default=5.0, metadata={"description": "values are divided by it first"})
 
     method: ClassVar[str] = "arcsinh"
+    pointwise: ClassVar[bool] = True
     takes: ClassVar[frozenset[str]] = frozenset({"concentration", "counts", "expression"})
     gives: ClassVar[str | None] = "expression"
 
@@ -191,6 +193,7 @@ class Logit(Method):
     base: float = field(default=math.e, metadata={"description": "base of the logarithm; e: natural log odds"})
 
     method: ClassVar[str] = "logit"
+    pointwise: ClassVar[bool] = True
     takes: ClassVar[frozenset[str]] = frozenset({"proportion", "beta"})
     gives: ClassVar[str | None] = "expression"
 
@@ -346,6 +349,7 @@ class Standardise(Method):
     )
 
     method: ClassVar[str] = "standardise"
+    pointwise: ClassVar[bool] = True
     takes: ClassVar[frozenset[str]] = frozenset({"expression", "m_value", "beta", "concentration", "proportion"})
     gives: ClassVar[str | None] = "expression"
     dims: ClassVar[dict[str, tuple[str, ...]]] = {"centre": ("features_in",), "spread": ("features_in",)}

@@ -18,6 +18,7 @@ from sjd_dask.kernels.counts_vst import Trend, fit_trend, spread_over_means, tra
 from sjd_dask.normalise.counts_factors import geometric_means, ratio_size_factors
 from sjd_dask.normalise.counts_libraries import (
     COUNTS,
+    LIBRARY_SIZE,
     SIZE_FACTOR,
     Floats,
     active,
@@ -73,6 +74,7 @@ class Vst(Method):
     )
 
     method: ClassVar[str] = "vst"
+    gives_context: ClassVar[frozenset[str]] = frozenset({SIZE_FACTOR})
     takes: ClassVar[frozenset[str]] = COUNTS
     gives: ClassVar[str | None] = "expression"
     dims: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -139,6 +141,9 @@ class Vst(Method):
         wanted[chosen] = True
         found = reference.by_features(_dispersion_pass, (wanted, size_factors, design)).columns["dispersion"]
         return fit_trend(base_mean[chosen], found[chosen], self.fit_type)
+
+    def is_pointwise(self, parameters: Mapping[str, NDArray[Any]], known: frozenset[str]) -> bool:
+        return "log_geometric_mean" not in parameters and {LIBRARY_SIZE, SIZE_FACTOR} <= known
 
     def apply(self, block: Block, parameters: Mapping[str, NDArray[Any]]) -> Block:
         rows = active(block)
