@@ -68,10 +68,25 @@ ASSOCIATION_COLUMNS: Final = (
 )
 F_CONTRAST: Final = "F"
 
+# What became of a sample that was to be classified, in the order tables and pages show them.
+CALLED: Final = "called"
+ABSTAINED: Final = "abstained"
+OUT_OF_DISTRIBUTION: Final = "out_of_distribution"
+MISSING_DATA: Final = "missing_data"
+PENDING_BATCH: Final = "pending_batch"
+NOT_ELIGIBLE: Final = "not_eligible"
+CALL_STATUSES: Final = (CALLED, ABSTAINED, OUT_OF_DISTRIBUTION, MISSING_DATA, PENDING_BATCH, NOT_ELIGIBLE)
+# Probability of a class is column `p_` and its name.
+PROBABILITY: Final = "p_"
+
 # Kinds of results.
 ASSOCIATIONS: Final = "associations"
 STRATA: Final = "strata"
 EXPLANATIONS: Final = "explanations"
+MODELS: Final = "models"
+CLASSES: Final = "classes"
+REPORTED: Final = "reported"
+CHANGES: Final = "changes"
 RESULT_KINDS: Final = (
     "associations",
     "layers",
@@ -80,6 +95,7 @@ RESULT_KINDS: Final = (
     "surrogates",
     "strata",
     "explanations",
+    "models",
     "classes",
     "reported",
     "changes",

@@ -6,12 +6,12 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pandas as pd
 
 from sjd_dask.errors import DataError, FormatVersionError, SpecError
-from sjd_dask.store import tables as table_files
+from sjd_dask.names import MODELS
 from sjd_dask.store.arrays import check_arrays
 from sjd_dask.store.assay import Assay, user_assays
 from sjd_dask.store.catalogue import layers as layer_records
@@ -19,22 +19,24 @@ from sjd_dask.store.catalogue import migrate, publish, results, runs, staging
 from sjd_dask.store.catalogue import samples as sample_records
 from sjd_dask.store.catalogue import tables as t
 from sjd_dask.store.catalogue.layers import LayerRows, PublishedLayer
-from sjd_dask.store.catalogue.results import ArraysFile, NewResult
+from sjd_dask.store.catalogue.results import ArraysFile
 from sjd_dask.store.catalogue.session import Catalogue, current_snapshot, engine_url, new_snapshot
 from sjd_dask.store.describe import describe, history
 from sjd_dask.store.files import Files, is_url, writing
+from sjd_dask.store.items import ResultItem, written
 from sjd_dask.store.layer import Layer, LayerInfo, checked_meta, find_layer, list_layers, open_layer
 from sjd_dask.store.layout import Layout
+from sjd_dask.store.models import PRODUCTION, ModelRegistry
 from sjd_dask.store.owners import Owner
 from sjd_dask.store.result import Result
 from sjd_dask.store.segment import SegmentRecord, check_name, remove_segment
+from sjd_dask.store.tables import TableLike
 
 COHORT_FILE = "cohort.toml"
 DEFAULT_CATALOGUE = "sqlite:///catalogue.sqlite"
-ResultItem: TypeAlias = tuple[str, str, Mapping[str, table_files.TableLike], Mapping[str, Any]]
 
 
-class Cohort:
+class Cohort(ModelRegistry):
     """An open cohort; made by `open_cohort` or `create_cohort`.
 
     Attributes
@@ -205,13 +207,15 @@ class Cohort:
         return done
 
     def result(self, ref: str, snapshot: int | None = None) -> Result:
-        """A result by ``kind/name`` (the newest) or ``kind/name@version``.
+        """A result by ``kind/name`` (the newest), ``kind/name@version``, or ``models/NAME@production``.
 
         Raises
         ------
         SpecError
             No such result; the message names what there is.
         """
+        if ref.startswith(f"{MODELS}/") and ref.endswith(f"@{PRODUCTION}"):
+            return self.find_model(ref, snapshot)
         return Result(self.files, results.find_result(self.catalogue, ref, snapshot))
 
     def results(self, snapshot: int | None = None) -> list[Result]:
@@ -222,7 +226,7 @@ class Cohort:
         self,
         kind: str,
         name: str,
-        tables: Mapping[str, table_files.TableLike],
+        tables: Mapping[str, TableLike],
         meta: Mapping[str, Any],
         run_id: str | None = None,
         epoch: int | None = None,
@@ -257,7 +261,7 @@ class Cohort:
         SjdError
             Storage refused the tables. Nothing was published.
         """
-        new = self._written(items)
+        new = written(self.files, items)
         records = results.insert_results(self.catalogue, new, run_id=run_id, epoch=epoch, message=message, who=who)
         return [Result(self.files, record) for record in records]
 
@@ -310,21 +314,11 @@ class Cohort:
         plain = checked_meta(name, key, meta)
         if parameters is not None:
             check_arrays(self.files, parameters)
-        new = self._written(companions)
+        new = written(self.files, companions)
         return layer_records.publish_layer(
             self.catalogue, run_id, epoch, name, key, parameters, rows, plain, new, retire, message, who,
             companions_after,
         )  # fmt: skip
-
-    def _written(self, items: Sequence[ResultItem]) -> list[NewResult]:
-        new = []
-        for kind, name, tables, meta in items:
-            check_name(kind, "a kind of result")
-            check_name(name, "a result")
-            json.dumps(dict(meta))
-            written = {key: table_files.write_table(self.files, table) for key, table in tables.items()}
-            new.append(NewResult(kind, name, written, dict(meta)))
-        return new
 
     def runs(self, state: str | None = None) -> list[runs.Run]:
         """Runs, oldest first."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sjd_dask.store.bundle import BUNDLES
 from sjd_dask.store.catalogue import tables as t
 from sjd_dask.store.catalogue.runs import Run, list_runs, run_of
 from sjd_dask.store.catalogue.session import now
@@ -23,7 +24,7 @@ from sjd_dask.store.segment import is_layer_key, remove_segment, segment_path
 
 @dataclass(frozen=True)
 class Removed:
-    """One removed thing: kind (segment, staging, orphan, table, features, parts), its place, and its bytes."""
+    """One removed thing: kind (segment, staging, orphan, table, bundle, features, parts), its place, and its bytes."""
 
     kind: str
     path: str
@@ -66,8 +67,8 @@ def gc(cohort: Cohort, grace_hours: float = 24.0, dry_run: bool = False) -> GcRe
     Returns
     -------
     GcReport
-        Retired segments that no live run can be reading, leftovers of dead writers, tables and feature tables without a
-        reference, parts of published and cancelled runs. `kept` says what waits, and why.
+        Retired segments that no live run can be reading, leftovers of dead writers, tables, bundles and feature tables
+        without a reference, parts of published and cancelled runs. `kept` says what waits, and why.
     """
     report = GcReport(dry_run)
     before = now() - grace_hours * 3600
@@ -175,7 +176,14 @@ def _orphans(cohort: Cohort, report: GcReport, before: float) -> None:
 
 
 def _tables(cohort: Cohort, report: GcReport, before: float) -> None:
-    entries = list(cohort.files.walk("tables"))
+    # A bundle is a folder; it goes as a whole.
+    found: dict[str, tuple[str, int, float]] = {}
+    for entry in cohort.files.walk("tables"):
+        found[f"tables/{entry.name}"] = ("table", entry.size, entry.modified)
+    for entry in cohort.files.walk(BUNDLES):
+        path = f"{BUNDLES}/{entry.name.split('/', 1)[0]}"
+        _, size, newest = found.get(path, ("bundle", 0, 0.0))
+        found[path] = ("bundle", size + entry.size, max(newest, entry.modified))
     with cohort.catalogue.read() as connection:
         used = {
             file["path"]
@@ -184,13 +192,14 @@ def _tables(cohort: Cohort, report: GcReport, before: float) -> None:
         }
         running = connection.execute(sa.select(t.runs).where(t.runs.c.state == "running")).mappings()
         live = [run for run in map(run_of, running) if run.is_live()]
-    if live:
-        # A run writes its tables before the transaction that shows them, so an unknown one may be about to be used.
-        waiting = [entry for entry in entries if f"tables/{entry.name}" not in used]
-        report.kept += [f"tables/{entry.name}: run {live[0].id} may be publishing it" for entry in waiting]
-        return
-    for entry in entries:
-        _remove_file(cohort, report, "table", f"tables/{entry.name}", entry.size, entry.modified, before, used)
+    for path, (kind, size, modified) in found.items():
+        if path in used:
+            continue
+        if live:
+            # A run writes its tables before the transaction that shows them, so an unknown one may be about to be used.
+            report.kept.append(f"{path}: run {live[0].id} may be publishing it")
+        else:
+            _remove_file(cohort, report, kind, path, size, modified, before, used)
 
 
 def _features(cohort: Cohort, report: GcReport, before: float) -> None:
@@ -211,7 +220,9 @@ def _remove_file(
 ) -> None:
     if path in used or modified > before:
         return
-    if not report.dry_run:
+    if not report.dry_run and kind == "bundle":
+        cohort.files.delete_tree(path)
+    elif not report.dry_run:
         cohort.files.delete(path)
     report.items.append(Removed(kind, path, size))
 

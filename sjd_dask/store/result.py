@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from sjd_dask.errors import SpecError
-from sjd_dask.store.catalogue.results import ResultRecord, TableFile
+from sjd_dask.store.catalogue.results import BundleFile, ResultRecord, TableFile
 from sjd_dask.store.files import Files
 from sjd_dask.store.tables import open_table
 
@@ -69,11 +69,27 @@ class Result:
         found = self.record.files.get(name)
         if isinstance(found, TableFile):
             return found
+        if isinstance(found, BundleFile):
+            raise SpecError(f"{name!r} of {self.ref} is a bundle, not a table; it can't be read as one")
         if found is not None:
             raise SpecError(f"{name!r} of {self.ref} is a file of arrays, not a table; it can't be read as one")
         if self.kind == "layers":
             raise SpecError(f"{self.ref} is a matrix, not a table; open it with cohort.layer({self.ref!r})")
         raise SpecError(f"{self.ref} has no table {name!r}; it has: {', '.join(self.tables) or 'none'}")
+
+    @property
+    def bundle(self) -> BundleFile:
+        """The stored bundle of a model.
+
+        Raises
+        ------
+        SpecError
+            The result has none.
+        """
+        found = self.record.files.get("bundle")
+        if not isinstance(found, BundleFile):
+            raise SpecError(f"{self.ref} has no bundle; only models have one")
+        return found
 
     def table(self, name: str = MAIN, columns: list[str] | None = None) -> pa.Table:
         """A table as Arrow, all of it or some columns."""

@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from sjd_dask import names
 from sjd_dask.errors import DataError, SjdError
 from sjd_dask.store.assay import SegmentInfo, segment_info, segment_problems
+from sjd_dask.store.bundle import bundle_problems
 from sjd_dask.store.catalogue import tables as t
-from sjd_dask.store.catalogue.results import list_results
+from sjd_dask.store.catalogue.results import BundleFile, list_results
 from sjd_dask.store.cohort import Cohort
 from sjd_dask.store.features import load_features
 from sjd_dask.store.hashing import RowHasher
@@ -31,6 +32,7 @@ class VerifyReport:
     n_rows: int = 0
     n_bytes: int = 0
     n_tables: int = 0
+    n_bundles: int = 0
     problems: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -91,8 +93,13 @@ def verify(cohort: Cohort, *, raise_errors: bool = True, progress: Callable[[str
                 f"{result.kind}/{result.name}@{result.version} names rows the catalogue doesn't have"
             )
         for name, file in result.files.items():
-            report.n_tables += 1
             report.n_bytes += file.n_bytes
+            if isinstance(file, BundleFile):
+                report.n_bundles += 1
+                where = f"{result.kind}/{result.name}@{result.version}, bundle ({cohort.files.where(file.path)})"
+                report.problems += [f"{where}: {one}" for one in bundle_problems(cohort.files, file)]
+                continue
+            report.n_tables += 1
             what = f"{result.kind}/{result.name}@{result.version}, table {name!r} ({cohort.files.where(file.path)})"
             try:
                 if file_digest(cohort.files, file.path) != file.hash:

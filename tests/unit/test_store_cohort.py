@@ -63,7 +63,7 @@ def test_newer_format_is_refused_with_both_versions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("statement", "error", "match"),
     [
-        ("UPDATE alembic_version SET version_num='0099'", FormatVersionError, "format 99.*up to 2"),
+        ("UPDATE alembic_version SET version_num='0099'", FormatVersionError, "format 99.*up to 3"),
         ("UPDATE alembic_version SET version_num='x7'", DataError, "unknown revision 'x7'"),
         ("UPDATE meta SET value='3' WHERE key='format_version'", FormatVersionError, "format 3.*up to 1"),
     ],

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
-from sjd_dask.errors import SpecError
+from sjd_dask.errors import DataError, SpecError
 from sjd_dask.store.catalogue import tables as t
 from sjd_dask.store.catalogue.runs import set_if_held
 from sjd_dask.store.catalogue.session import Catalogue, as_of, new_snapshot
@@ -40,18 +40,33 @@ class ArraysFile:
     hash: str
 
 
-StoredFile: TypeAlias = TableFile | ArraysFile
+@dataclass(frozen=True)
+class BundleFile:
+    """A stored bundle (see store/bundle.py): its folder, the bytes of all its files, and the hash of its manifest."""
+
+    path: str
+    n_bytes: int
+    hash: str
+
+
+StoredFile: TypeAlias = TableFile | ArraysFile | BundleFile
+_TYPES: dict[str, type[ArraysFile] | type[BundleFile]] = {"arrays": ArraysFile, "bundle": BundleFile}
 
 
 def file_to_json(file: StoredFile) -> dict[str, Any]:
     """A stored file as the catalogue keeps it; a table has no `type`."""
-    return dict(file.__dict__) if isinstance(file, TableFile) else {"type": "arrays", **file.__dict__}
+    kinds = [name for name, kind in _TYPES.items() if isinstance(file, kind)]
+    return {**({"type": kinds[0]} if kinds else {}), **file.__dict__}
 
 
 def file_from_json(data: dict[str, Any]) -> StoredFile:
     """The file that `file_to_json` described."""
     rest = {key: value for key, value in data.items() if key != "type"}
-    return ArraysFile(**rest) if data.get("type") == "arrays" else TableFile(**rest)
+    if "type" not in data:
+        return TableFile(**rest)
+    if data["type"] not in _TYPES:
+        raise DataError(f"a file of the unknown type {data['type']!r} is in the catalogue; install a newer sjd-dask")
+    return _TYPES[data["type"]](**rest)
 
 
 @dataclass(frozen=True)

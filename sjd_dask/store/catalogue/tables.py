@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 # Oldest first. A database at any other revision was written by a newer package.
-REVISIONS: Final = ("0001", "0002")
+REVISIONS: Final = ("0001", "0002", "0003")
 # Of everything else on disk. A new table or column raises the revision alone: it can be made where it is missing.
 FORMAT_VERSION: Final = 1
 
@@ -44,6 +44,7 @@ snapshots = Table(
     Column("message", Text, nullable=False),
     Column("who", String(200), nullable=False),
     Column("run_id", String(64)),
+    Column("undoes", Integer),  # of a rollback: the change that it took back
 )
 
 # An assay whose name holds an '@' is a layer's (see store/layer.py): nobody but the store can make one.
@@ -157,6 +158,67 @@ results = Table(
     Column("published_in", Integer, ForeignKey("snapshots.id"), nullable=False),
     Column("retired_in", Integer, ForeignKey("snapshots.id")),
     Index("uq_results_version", "kind", "name", "version", unique=True),
+)
+
+# NAME@production is the live record of that name. `action`: promote, or rollback (to a version that was there before).
+promotions = Table(
+    "promotions",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("name", String(200), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("who", String(200), nullable=False),
+    Column("time", Float, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("published_in", Integer, ForeignKey("snapshots.id"), nullable=False),
+    Column("retired_in", Integer, ForeignKey("snapshots.id")),
+    Index("uq_promotions_live", "name", unique=True, sqlite_where=_LIVE, postgresql_where=_LIVE),
+)
+
+# Every call that was ever published; a night retires and inserts only what changed. `visit` is a value as JSON.
+calls = Table(
+    "calls",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("output", String(200), nullable=False),
+    Column("sample_id", Text, nullable=False),
+    Column("person_id", Text),
+    Column("visit", Text),
+    Column("date", Text),
+    Column("status", String(32), nullable=False),
+    Column("call", Text),
+    Column("top_class", Text),
+    Column("confidence", Float),
+    Column("model", String(250)),
+    Column("run_id", String(64)),
+    Column("row_hash", String(64)),
+    Column("published_in", Integer, ForeignKey("snapshots.id"), nullable=False),
+    Column("retired_in", Integer, ForeignKey("snapshots.id")),
+    Index("uq_calls_live", "output", "sample_id", unique=True, sqlite_where=_LIVE, postgresql_where=_LIVE),
+    Index("ix_calls_sample", "output", "sample_id"),
+    Index("ix_calls_person", "output", "person_id"),
+    Index("ix_calls_published", "published_in"),
+    Index("ix_calls_retired", "retired_in"),
+)
+
+# Withdrawn people, by hashes that only the cohort's key can make.
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("keyed_hash", String(64), primary_key=True),
+    Column("published_in", Integer, ForeignKey("snapshots.id"), nullable=False),
+)
+
+# What only one process may do at a time, though it reads and writes for long.
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("host", String(255), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started", String(100), nullable=False),
+    Column("heartbeat", Float, nullable=False),
 )
 
 audit = Table(
