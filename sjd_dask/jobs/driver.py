@@ -21,16 +21,22 @@ if TYPE_CHECKING:
 
     from sjd_dask.runtime.cluster import Cluster
     from sjd_dask.runtime.detached import Submitted
-    from sjd_dask.runtime.execute import ExecutionReport
+    from sjd_dask.runtime.here import Here
+    from sjd_dask.runtime.outcome import ExecutionReport
     from sjd_dask.runtime.plan import Partition, Plan
     from sjd_dask.runtime.runs import RunSession
     from sjd_dask.store.cohort import Cohort
 
 
+# Jobs whose tasks are a pass over what they read: with so few bytes they end before a worker process could start.
+PASSES = frozenset({"associate", "classify", "deconvolve", "nightly", "normalise"})
+HERE_BYTES = 32 << 20
+
+
 class Runner:
     """Runs the partitions of one phase on the cluster and gives back their parts, in order."""
 
-    def __init__(self, cluster: Cluster, session: RunSession, projected_bytes: int) -> None:
+    def __init__(self, cluster: Cluster | Here, session: RunSession, projected_bytes: int) -> None:
         self.cluster = cluster
         self.session = session
         self.projected_bytes = projected_bytes
@@ -196,7 +202,7 @@ def _run(job: Job, cluster: str | Cluster, workers: int | None, quiet: bool) -> 
                 job.warnings,
                 time.perf_counter() - begin,
             )
-        with _opened(cluster, workers) as opened:
+        with _opened(job, cluster, workers) as opened:
             for warning in opened.warnings:
                 session.tell(Message(warning, "warning"))
             plan = job.plan(opened.n_workers, opened.memory_per_worker)
@@ -268,12 +274,20 @@ def submit_job(
     return submit(job.cohort, arguments)
 
 
-def _opened(cluster: str | Cluster, workers: int | None) -> Any:
+def _opened(job: Job, cluster: str | Cluster, workers: int | None) -> Any:
+    """Where the tasks run: the cluster that was named, or this process for a small pass that names none."""
     from contextlib import nullcontext
 
     from sjd_dask.runtime.cluster import open_cluster
+    from sjd_dask.runtime.here import Here
 
-    return open_cluster(cluster, workers=workers) if isinstance(cluster, str) else nullcontext(cluster)
+    if not isinstance(cluster, str):
+        return nullcontext(cluster)
+    if cluster == "local" and workers is None and str(job.spec.job) in PASSES:  # type: ignore[attr-defined]
+        here = Here()
+        if job.plan(here.n_workers, here.memory_per_worker).bytes_in <= HERE_BYTES:
+            return here
+    return open_cluster(cluster, workers=workers)
 
 
 def _versions() -> dict[str, Any]:

@@ -15,7 +15,7 @@ from sjd_dask.jobs.normalise_source import GROUP_BYTES, Source
 from sjd_dask.kernels.row_summary import summarise_rows
 from sjd_dask.normalise.quality import MOST_FEATURES, MOST_SKETCHED
 from sjd_dask.runtime.plan import PROCESS_BYTES, Partition, Plan, estimate_seconds
-from sjd_dask.runtime.task import KEPT_BYTES
+from sjd_dask.runtime.process import KEPT_BYTES
 from sjd_dask.store.layer_writing import encode_chunk
 from sjd_dask.store.layout import Encoding
 

@@ -11,7 +11,6 @@ how to go on.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import queue
 import time
 import uuid
@@ -29,6 +28,8 @@ from sjd_dask.runtime.events import (
     RunStarted,
     RunStopping,
 )
+from sjd_dask.runtime.here import Here
+from sjd_dask.runtime.outcome import ExecutionReport, renamed
 from sjd_dask.runtime.parts import PartStore
 from sjd_dask.runtime.plan import Partition, size
 
@@ -49,42 +50,8 @@ Future = Any  # distributed's types don't say enough to check against
 StopCheck = Callable[[], str | bool | None]
 
 
-@dataclasses.dataclass(frozen=True)
-class ExecutionReport:
-    """What a run took, measured.
-
-    Attributes
-    ----------
-    n_partitions, n_run, n_reused
-        Partitions of the plan; computed now; found done.
-    seconds, task_seconds
-        Elapsed; sum over the tasks.
-    bytes, rows
-        Written now.
-    peak_rss
-        Highest resident memory of any worker during a task, in bytes.
-    workers_lost, retried
-        Workers that went away; partitions that were computed more than once.
-    """
-
-    n_partitions: int
-    n_run: int
-    n_reused: int
-    seconds: float
-    task_seconds: float
-    bytes: int
-    rows: int
-    peak_rss: int
-    workers_lost: int
-    retried: int
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as plain data."""
-        return dataclasses.asdict(self)
-
-
 def run_partitions(
-    cluster: Cluster,
+    cluster: Cluster | Here,
     function: Callable[[Any, Partition], Any],
     common: Any,
     partitions: Sequence[Partition],
@@ -102,7 +69,7 @@ def run_partitions(
     Parameters
     ----------
     cluster
-        From `open_cluster`.
+        From `open_cluster`, or `Here` for a small run.
     function
         Top-level callable `f(common, partition)` that returns a `pyarrow.Table` or a mapping of plain JSON data. It
         may run more than once for a partition and must return the same each time.
@@ -140,6 +107,8 @@ def run_partitions(
     indices = [partition.index for partition in partitions]
     if len(set(indices)) != len(indices):
         raise ValueError("two partitions have the same index")
+    if isinstance(cluster, Here):
+        return cluster.run(function, common, partitions, parts, retries, on_event, should_stop)
     execution = _Execution(cluster, partitions, parts, retries, on_event, should_stop, worker_timeout, projected_bytes)
     return execution.run(function, common, window or WINDOW_PER_WORKER * cluster.n_workers)
 
@@ -356,7 +325,7 @@ class _Execution:
 
         index = self.flying.pop(future)
         if isinstance(result, Refused):
-            raise _renamed(result.error, self.partitions[index])
+            raise renamed(result.error, self.partitions[index])
         self.done.append(result)
         self.tell(
             PartitionDone(
@@ -475,12 +444,3 @@ def _scheduler_lost(detail: str) -> Interrupted:
         f"the Dask scheduler is gone ({detail}). The finished parts are kept, and only the others will be computed: "
         f"start a scheduler and workers again"
     )
-
-
-def _renamed(error: SjdError, partition: Partition) -> SjdError:
-    """The same error, with the partition in front of its message."""
-    text = f"{partition}: {error}"
-    error.args = (text,)
-    if isinstance(error, ImportError):
-        error.msg = text
-    return error

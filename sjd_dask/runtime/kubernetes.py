@@ -12,7 +12,7 @@ def kubernetes_arguments(spec: KubernetesSpec) -> dict[str, Any]:
     """What `dask_kubernetes.operator.KubeCluster` gets for a cluster file: one worker of one thread a pod, limits
     equal to requests."""
     from sjd_dask.runtime.cluster import WORKER_CONFIG
-    from sjd_dask.runtime.task import THREAD_VARIABLES
+    from sjd_dask.runtime.process import THREAD_VARIABLES
 
     memory = memory_bytes(spec.memory) or 2_000_000_000
     settings = {

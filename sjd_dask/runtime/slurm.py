@@ -12,7 +12,7 @@ from sjd_dask.runtime.spec import SlurmSpec, memory_bytes
 def slurm_arguments(spec: SlurmSpec) -> dict[str, Any]:
     """What `dask_jobqueue.SLURMCluster` gets for a cluster file."""
     from sjd_dask.runtime.cluster import WORKER_CONFIG, security_of
-    from sjd_dask.runtime.task import THREAD_VARIABLES
+    from sjd_dask.runtime.process import THREAD_VARIABLES
 
     per_worker = memory_bytes(spec.memory) or 2_000_000_000
     exports = [f"export {name}=1" for name in THREAD_VARIABLES]

@@ -41,6 +41,16 @@ def test_number_of_workers(cohort: Path, cluster: Cluster) -> None:
                 assert result.meta["run"]["tasks"] > 10
 
 
+def test_small_run_needs_no_workers(cohort: Path) -> None:
+    """What names no cluster and reads little is computed where it was called, with the same bits."""
+    for output, workers, where in (("no_workers", None, "this process"), ("one_worker", 1, "1 local processes")):
+        spec = spec_of(cohort, output, assay="a", quantity="m_value", partition_features=5, **ANALYSES["single"])
+        result = open_cohort(cohort).result(run_spec(spec, Path(), workers=workers, quiet=True).results[0])
+        assert result.meta["run"]["cluster"] == where
+        assert result.meta["run"]["tasks"] > 10
+        same_bits(result.to_pandas(), computed(cohort, ASSAY, **ANALYSES["single"]))
+
+
 def test_compaction_is_no_reason_to_run_again(cohort: Path, cluster: Cluster) -> None:
     first = published(cohort, cluster, "before", **ANALYSES["double"])
     assert compact(open_cohort(cohort))[0].n_after == 1
