@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo-output
 BENCH ?= bench-output
+# Test files side by side: most of their time is waiting for processes. 0 runs them one after another.
+TEST_PROCESSES ?= 2
 
 .PHONY: demo test lint bench bench-frozen bench-batch chaos clean
 
@@ -22,7 +24,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m sjd_dask.demo $(DEMO)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' -n $(TEST_PROCESSES) --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

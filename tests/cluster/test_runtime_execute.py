@@ -144,10 +144,11 @@ def test_window_is_kept(cluster: Cluster, parts: PartStore, tmp_path: Path) -> N
     seen: list[int] = []
 
     def look() -> None:
-        seen.append(len(cluster.client.futures))
+        # One that ended stays in the client's list until its loop has let go of it.
+        seen.append(sum(state.status == "pending" for state in list(cluster.client.futures.values())))
 
     run_partitions(cluster, sums, make_common(tmp_path, sleep=0.01), stripes(1), parts, window=4, should_stop=look)
-    assert max(seen) <= 4
+    assert 1 <= max(seen) <= 4
 
 
 def test_failing_twice_is_retried_and_told(cluster: Cluster, parts: PartStore, tmp_path: Path) -> None:
