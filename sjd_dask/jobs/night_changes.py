@@ -1,0 +1,418 @@
+"""What a night has to do, and what it changed and why: two nights compared, sample by sample."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sjd_dask import names
+from sjd_dask.jobs.reported import in_order, persons_of
+
+# Columns of `changes/NAME`, in this order.
+CHANGES_COLUMNS = (
+    names.SAMPLE_ID, names.PERSON_ID, names.VISIT, "previous_sample_id", "previous_call", "call", "reported_before",
+    "reported_call", "reason", "previous_model", "model", "previous_confidence", "confidence", "run",
+)  # fmt: skip
+REASONS = ("new_person", "new_visit", "new_data", "new_model", "threshold", "withdrawn", "rollback")
+NOT_ELIGIBLE = "not_eligible"
+# What a row of the history of calls says beside the probabilities: a new row is written where one of these differs.
+CALL_COLUMNS = (names.PERSON_ID, names.VISIT, names.DATE, "status", "call", "top_class", "confidence", "model")
+STATE_COLUMNS = (names.SAMPLE_ID, "row_hash", "sheet_hash", "eligible")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What decides besides the data and the model.
+
+    Attributes
+    ----------
+    model_hash : str
+        Hash of the bundle.
+    eligible : str
+        The query.
+    margin : float
+        Of the hysteresis.
+    """
+
+    model_hash: str
+    eligible: str
+    margin: float
+
+
+@dataclass(frozen=True)
+class Night:
+    """One night as it was, or will be, published.
+
+    Attributes
+    ----------
+    calls : DataFrame
+        Index: sample ids; the columns of `classes/NAME`.
+    state : DataFrame
+        Index: sample ids, the same ones: `row_hash`, `sheet_hash`, `eligible`.
+    reported : DataFrame
+        The table `reported/NAME`.
+    rules : Rules
+    files : tuple of (name, digest)
+        What the night took from the inbox, or put aside.
+    n_published : int
+        Samples when it was published. Whoever withdrew since then is in none of the tables any more.
+    """
+
+    calls: pd.DataFrame
+    state: pd.DataFrame
+    reported: pd.DataFrame
+    rules: Rules
+    files: tuple[tuple[str, str], ...] = ()
+    n_published: int = 0
+
+
+@dataclass
+class ToDo:
+    """What differs from the night before.
+
+    Attributes
+    ----------
+    score : list of str
+        Eligible samples whose numbers must be computed.
+    gone : int
+        Samples of the night before that the assay doesn't hold any more.
+    sheet : bool
+        Whether persons, visits, dates or eligibility of known samples differ.
+    rules : bool
+        Whether the eligibility query or the margin changed.
+    """
+
+    score: list[str] = field(default_factory=list)
+    gone: int = 0
+    sheet: bool = False
+    rules: bool = False
+    new: int = 0
+
+    @property
+    def nothing(self) -> bool:
+        """Whether the night before says all there is to say."""
+        return not (self.score or self.gone or self.sheet or self.rules or self.new)
+
+
+def sheet_hashes(frame: pd.DataFrame, columns: Sequence[str]) -> pd.Series[Any]:
+    """A hash of the sample columns that the chain needs, for each sample; empty where it needs none."""
+    if not columns:
+        return pd.Series("", index=frame.index, dtype=object)
+    table = frame.reindex(columns=list(columns)).astype(object)
+    rows = table.where(table.notna(), None).itertuples(index=False, name=None)
+    made = [hashlib.blake2b(json.dumps(row, default=str).encode(), digest_size=8).hexdigest() for row in rows]
+    return pd.Series(made, index=frame.index, dtype=object)
+
+
+def find_work(now: pd.DataFrame, sheet: pd.DataFrame, rules: Rules, before: Night | None) -> ToDo:
+    """What a night has to do.
+
+    Parameters
+    ----------
+    now : DataFrame
+        Index: sample ids; `row_hash`, `sheet_hash`, `eligible`.
+    sheet : DataFrame
+        Index: the same; `person_id`, `visit`, `date`, as far as they are there.
+    rules : Rules
+    before : Night, optional
+        The last published one.
+    """
+    eligible = now["eligible"].to_numpy(dtype=bool)
+    if before is None:
+        return ToDo(score=list(now.index[eligible]), new=len(now), rules=True)
+    earlier = before.state.reindex(now.index)
+    known = earlier["row_hash"].notna().to_numpy()
+    was = earlier["eligible"].eq(True).to_numpy(dtype=bool)
+    same = known & was & _equal(now["row_hash"], earlier["row_hash"]) & _equal(now["sheet_hash"], earlier["sheet_hash"])
+    if rules.model_hash != before.rules.model_hash:
+        same[:] = False
+    gone = len(before.state.index.difference(now.index)) + max(0, before.n_published - len(before.state))
+    shown = before.calls.reindex(now.index)
+    moved = np.zeros(len(now), dtype=bool)
+    for name in (names.PERSON_ID, names.VISIT, names.DATE):
+        moved |= ~_equal(_column(sheet, name), _column(shown, name))
+    return ToDo(
+        score=list(now.index[eligible & ~same]),
+        gone=gone,
+        sheet=bool((known & (moved | (was != eligible))).any()),
+        rules=(rules.eligible, rules.margin) != (before.rules.eligible, before.rules.margin),
+        new=int((~known).sum()),
+    )
+
+
+def changes(before: Night | None, after: Night, run: str, model: str) -> pd.DataFrame:
+    """Who changed, and why.
+
+    One row for each sample that was classified for the first time, one for each whose call is another than before,
+    and one for each person whose reported call changed without either (then of the sample that was called last).
+    Reasons: `new_person` and `new_visit` for first calls (the sample before it, in order of visits, is the previous
+    one), `new_data` where values or sample columns changed, `new_model`, `threshold` where the probabilities are the
+    same and the rules (threshold, margin, eligibility) are not, `withdrawn` without any id.
+
+    Parameters
+    ----------
+    before, after : Night
+    run, model : str
+        Of this night.
+
+    Returns
+    -------
+    DataFrame
+        Columns `CHANGES_COLUMNS`, by sample id; rows without id last.
+    """
+    return _Comparison(before, after, run, model).table()
+
+
+def call_changes(before: Night | None, after: Night) -> tuple[list[str], list[dict[str, Any]]]:
+    """The samples whose rows in the history of calls end, and the rows that begin."""
+    now = after.calls
+    if before is None:
+        retire: list[str] = []
+        begin = np.ones(len(now), dtype=bool)
+    else:
+        shown = before.calls.reindex(now.index)
+        known = now.index.isin(before.calls.index)
+        same = known & _equal(after.state["row_hash"], before.state["row_hash"].reindex(now.index))
+        for name in CALL_COLUMNS:
+            same &= _equal(_column(now, name), _column(shown, name))
+        begin = ~same
+        retire = [*now.index[begin & known], *before.calls.index.difference(now.index)]
+    rows = now.loc[begin]
+    table = {name: _plain(_column(rows, name)) for name in CALL_COLUMNS}
+    table["run_id"], table["row_hash"] = _plain(rows["run"]), _plain(after.state["row_hash"].loc[rows.index])
+    columns = [names.SAMPLE_ID, *table]
+    return retire, [dict(zip(columns, row, strict=True)) for row in zip(rows.index, *table.values(), strict=True)]
+
+
+class _Comparison:
+    """Two nights side by side, in the order of the later one's samples."""
+
+    def __init__(self, before: Night | None, after: Night, run: str, model: str) -> None:
+        self.before, self.after, self.run, self.model = before, after, run, model
+        self.now = after.calls
+        index = self.now.index
+        self.person = persons_of(self.now)
+        empty = pd.DataFrame(index=pd.Index([], dtype=object))
+        calls = empty if before is None else before.calls
+        state = empty if before is None else before.state
+        self.was = calls.reindex(index)
+        self.seen = index.isin(calls.index)
+        self.ready = after.state["eligible"].to_numpy(dtype=bool)
+        self.was_ready = self.seen & _column(state.reindex(index), "eligible").eq(True).to_numpy(dtype=bool)
+        earlier = state.reindex(index)
+        self.data = self.was_ready & ~(
+            _equal(after.state["row_hash"], _column(earlier, "row_hash"))
+            & _equal(after.state["sheet_hash"], _column(earlier, "sheet_hash"))
+        )
+        for name in (names.PERSON_ID, names.VISIT, names.DATE):
+            self.data |= self.seen & ~_equal(_column(self.now, name), _column(self.was, name))
+        self.reported_before = _by_person(None if before is None else before.reported)
+        self.reported_now = _by_person(after.reported)
+        self.known_persons = set(persons_of(calls)[_column(state.reindex(calls.index), "eligible").eq(True)])
+        self.gone = len(calls.index.difference(index)) + (
+            0 if before is None else max(0, before.n_published - len(before.state))
+        )
+
+    def table(self) -> pd.DataFrame:
+        first = self.ready & ~self.was_ready
+        other = self.was_ready & ~_equal(_column(self.now, "call"), _column(self.was, "call"))
+        reason = np.full(len(self.now), None, dtype=object)
+        previous = np.full(len(self.now), None, dtype=object)
+        self._first(first, reason, previous)
+        reason[other] = self._why()[other]
+        previous[other] = self.now.index.to_numpy(dtype=object)[other]
+        self._reports(first | other, reason, previous)
+        rows = np.flatnonzero(pd.notna(reason))
+        found = self._rows(rows, reason, previous, first)
+        return self._with_withdrawn(found)
+
+    def _first(self, first: NDArray[np.bool_], reason: NDArray[Any], previous: NDArray[Any]) -> None:
+        """Samples that had no call yet: of a new person the first one, else one more visit."""
+        # Visits are put in order among those that count: the sample before one that isn't eligible is of no use.
+        places = np.flatnonzero(self.ready)
+        if not first.any() or not len(places):
+            return
+        order, persons, _ = in_order(self.now.iloc[places])
+        rows = places[order]
+        ids = self.now.index.to_numpy(dtype=object)
+        starts = np.ones(len(rows), dtype=bool)
+        starts[1:] = persons[1:] != persons[:-1]
+        earlier = np.where(starts, None, np.roll(ids[rows], 1))
+        own = first[rows]
+        new = starts & ~self.person.iloc[rows].isin(self.known_persons).to_numpy()
+        previous[rows[own]] = earlier[own]
+        reason[rows[own]] = np.where(new[own], "new_person", "new_visit")
+
+    def _why(self) -> NDArray[Any]:
+        """Why the call of a known sample would be another one."""
+        numbers = self._same_numbers()
+        model = np.where(numbers, "threshold", "new_model")
+        if self.before is not None and self.before.rules.model_hash == self.after.rules.model_hash:
+            model[:] = "threshold"
+        why = np.where(self.data, "new_data", model).astype(object)
+        # Who is not eligible any more: the sheet says something else, or the query does.
+        if self.before is not None:
+            query = self.before.rules.eligible != self.after.rules.eligible
+            why[self.was_ready & ~self.ready & ~self.data] = "threshold" if query else "new_data"
+        return why
+
+    def _same_numbers(self) -> NDArray[np.bool_]:
+        columns = [one for one in self.now.columns if one.startswith("p_")]
+        if set(columns) != {one for one in self.was.columns if str(one).startswith("p_")}:
+            return np.zeros(len(self.now), dtype=bool)
+        same = np.ones(len(self.now), dtype=bool)
+        for one in columns:
+            same &= _equal(self.now[one], self.was[one])
+        return same
+
+    def _reports(self, told: NDArray[np.bool_], reason: NDArray[Any], previous: NDArray[Any]) -> None:
+        """Persons whose report changed although no row tells of it yet."""
+        different = {
+            one for one in self.reported_before.index.union(self.reported_now.index)
+            if self.reported_before.get(one) != self.reported_now.get(one)
+        }  # fmt: skip
+        different -= set(self.person[told])
+        places = np.flatnonzero(self.person.isin(different).to_numpy())
+        if not len(places):
+            return
+        order, persons, _ = in_order(self.now.iloc[places])
+        last = np.ones(len(order), dtype=bool)
+        last[:-1] = persons[1:] != persons[:-1]
+        rows = places[order[last]]
+        touched = set(self.person[self.data])
+        left = (
+            set()
+            if self.before is None
+            else set(persons_of(self.before.calls)[~self.before.calls.index.isin(self.now.index)])
+        )
+        same_rules = self.before is not None and self.before.rules == self.after.rules
+        new_model = self.before is not None and self.before.rules.model_hash != self.after.rules.model_hash
+        moved = set(self.person[~self._same_numbers()]) if new_model else set()
+        for row in rows:
+            person = self.person.iloc[row]
+            if person in touched or (same_rules and person not in left):
+                reason[row] = "new_data"
+            elif person in left:
+                reason[row] = "withdrawn"
+            else:
+                reason[row] = "new_model" if person in moved else "threshold"
+            previous[row] = self.now.index[row]
+
+    def _rows(
+        self, rows: NDArray[np.int64], reason: NDArray[Any], previous: NDArray[Any], first: NDArray[np.bool_]
+    ) -> pd.DataFrame:
+        now = self.now.iloc[rows]
+        # What came before a first call is another sample, as it is called now; of a known one, what it was called.
+        other = self.now.reindex(pd.Index(previous[rows], dtype=object))
+        fresh = first[rows]
+
+        def earlier(name: str) -> NDArray[Any]:
+            mine = _column(self.was.iloc[rows], name).astype(object).to_numpy()
+            return np.where(fresh, _column(other, name).astype(object).to_numpy(), mine)
+
+        person = self.person.iloc[rows]
+        found = pd.DataFrame(
+            {
+                names.SAMPLE_ID: now.index.to_numpy(dtype=object),
+                names.PERSON_ID: _column(now, names.PERSON_ID).to_numpy(dtype=object),
+                names.VISIT: _column(now, names.VISIT).to_numpy(dtype=object),
+                "previous_sample_id": previous[rows],
+                "previous_call": earlier("call"),
+                "call": now["call"].to_numpy(dtype=object),
+                "reported_before": person.map(self.reported_before).to_numpy(dtype=object),
+                "reported_call": person.map(self.reported_now).to_numpy(dtype=object),
+                "reason": reason[rows],
+                "previous_model": earlier("model"),
+                "model": now["model"].to_numpy(dtype=object),
+                "previous_confidence": pd.to_numeric(pd.Series(earlier("confidence"), dtype=object)).to_numpy(float),
+                "confidence": now["confidence"].to_numpy(dtype=np.float64),
+                "run": np.full(len(rows), self.run, dtype=object),
+            }
+        )
+        return found.sort_values(names.SAMPLE_ID, kind="stable", ignore_index=True)
+
+    def _with_withdrawn(self, found: pd.DataFrame) -> pd.DataFrame:
+        if not self.gone:
+            return found
+        empty = pd.DataFrame(
+            {name: np.full(self.gone, np.nan if name.endswith("confidence") else None) for name in CHANGES_COLUMNS}
+        )
+        empty = empty.astype({name: kind for name, kind in found.dtypes.items()}, errors="ignore")
+        empty["reason"], empty["model"], empty["run"] = "withdrawn", self.model, self.run
+        return pd.concat([found, empty], ignore_index=True) if len(found) else empty
+
+
+def rolled_back(
+    undone: pd.DataFrame, earlier: Mapping[str, Any], reported: Mapping[str, Any], run: str
+) -> pd.DataFrame:
+    """The rows of `changes/NAME` that take a night's changes back.
+
+    Parameters
+    ----------
+    undone : DataFrame
+        The changes of the night that is taken back.
+    earlier : mapping
+        Sample id -> row of `classes/NAME` (`call`, `confidence`, `model`) as it is again; samples that are not in it
+        have no call any more.
+    reported : mapping
+        Person -> reported call as it is again.
+    run : str
+    """
+    rows = []
+    for row in undone.to_dict("records"):
+        sample = row[names.SAMPLE_ID]
+        if sample is None or pd.isna(sample):
+            continue  # who withdrew stays withdrawn
+        again = earlier.get(sample, {})
+        person = row[names.PERSON_ID] if pd.notna(row[names.PERSON_ID]) else sample
+        rows.append(
+            {
+                names.SAMPLE_ID: sample,
+                names.PERSON_ID: row[names.PERSON_ID],
+                names.VISIT: row[names.VISIT],
+                "previous_sample_id": sample,
+                "previous_call": row["call"],
+                "call": again.get("call"),
+                "reported_before": row["reported_call"],
+                "reported_call": reported.get(person),
+                "reason": "rollback",
+                "previous_model": row["model"],
+                "model": again.get("model"),
+                "previous_confidence": row["confidence"],
+                "confidence": again.get("confidence", np.nan),
+                "run": run,
+            }
+        )
+    return pd.DataFrame(rows, columns=pd.Index(CHANGES_COLUMNS))
+
+
+def _by_person(reported: pd.DataFrame | None) -> pd.Series[Any]:
+    if reported is None:
+        return pd.Series(dtype=object)
+    return reported.set_index(names.PERSON_ID)["reported_call"].astype(object)
+
+
+def _column(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
+    return frame[name] if name in frame else pd.Series(None, index=frame.index, dtype=object)
+
+
+def _equal(one: pd.Series[Any], other: pd.Series[Any]) -> NDArray[np.bool_]:
+    """Where two columns say the same, whatever their types; missing equals missing."""
+    if one.dtype.kind == "f" and other.dtype.kind == "f":
+        mine, yours = one.to_numpy(), other.to_numpy()
+        return np.asarray((mine == yours) | (np.isnan(mine) & np.isnan(yours)))
+    mine, yours = one.astype(object).to_numpy(), other.astype(object).to_numpy()
+    return np.asarray((mine == yours) | (pd.isna(mine) & pd.isna(yours)), dtype=bool)
+
+
+def _plain(values: pd.Series[Any]) -> list[Any]:
+    """Cells as plain data; None where missing."""
+    held = values.astype(object).where(values.notna(), None)
+    return [one.item() if isinstance(one, np.generic) else one for one in held]
