@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from sjd_dask import names
 from sjd_dask.errors import DataError
 from sjd_dask.kernels.drift import bin_counts, quantile_edges
 
@@ -22,9 +23,8 @@ MERGED_BINS: Final = 10
 # Fewer values than this in a bin would tell where single persons lie.
 FEWEST_IN_BIN: Final = 5
 CONFIDENCE, OOD_SCORE = "confidence", "ood_score"
-ABSTAINED, OUT_OF_DISTRIBUTION, MISSING_DATA = "abstained", "out_of_distribution", "missing_data"
 # Shares of statuses that are watched.
-SHARES: Final = (ABSTAINED, OUT_OF_DISTRIBUTION, MISSING_DATA)
+SHARES: Final = (names.ABSTAINED, names.OUT_OF_DISTRIBUTION, names.MISSING_DATA)
 _FORMAT = 1
 
 
@@ -117,8 +117,8 @@ class Reference:
         DataError
             An array is absent, or they don't fit each other.
         """
-        absent = [name for name in ("format", "features", "scores", "edges", "counts", "persons", "statuses")
-                  if name not in arrays]  # fmt: skip
+        wanted = ("format", "features", "scores", "edges", "counts", "persons", "statuses")
+        absent = [name for name in wanted if name not in arrays]
         if absent:
             raise DataError(f"the reference of the model lacks {', '.join(absent)}; train the model again")
         if int(arrays["format"][0]) > _FORMAT:
@@ -150,8 +150,9 @@ def reference_histograms(
     """Freeze how values and scores lie among the samples a model was made for.
 
     Give all samples that have a label, not the core ones alone: the watch compares whoever arrives with them, and core
-    samples lie closer together. Scores must be those of samples that a fit had not seen (out of fold): scores of
-    training samples are too sure, and every night would seem to have drifted.
+    samples lie closer together. Scores must come from fits that had not seen the person, as the outer folds of a
+    nested cross-validation give them: scores of training samples are too sure, and every night would seem to have
+    drifted.
 
     Parameters
     ----------

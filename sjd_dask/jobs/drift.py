@@ -11,6 +11,7 @@ import pandas as pd
 
 from sjd_dask import names
 from sjd_dask.classify.reference import CONFIDENCE, MERGED_BINS, OOD_SCORE, SHARES, Reference
+from sjd_dask.designs.labels import label_text
 from sjd_dask.errors import DataError
 from sjd_dask.jobs.drift_spec import DriftLevels, DriftWatch
 from sjd_dask.kernels.drift import excess_p, kolmogorov, kolmogorov_limit, stability_index, stability_limit
@@ -18,7 +19,7 @@ from sjd_dask.kernels.drift import excess_p, kolmogorov, kolmogorov_limit, stabi
 NONE, WARN, HOLD = "none", "warn", "hold"
 LEVELS: Final = (NONE, WARN, HOLD)
 # Statuses that the classifier gives; samples of others were never scored.
-SCORED: Final = ("called", *SHARES)
+SCORED: Final = (names.CALLED, *SHARES)
 NIGHT, WINDOW = "night", "window"
 FEATURE, SCORE, STATUS, PANEL = "feature", "score", "status", "panel"
 COLUMNS: Final = (
@@ -188,19 +189,23 @@ def watch(
     return DriftReport(table, level, tuple(text for _, text in ordered), window, tonight.n_samples)
 
 
-def batch_codes(batches: pd.Series | None, n: int) -> tuple[np.ndarray, list[str]]:
-    """Codes and names of the batches of `n` samples, in order of name; a missing batch is called ``""``.
+def batch_codes(sheet: pd.DataFrame, column: str | None, new: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Codes of the batches of samples, for the scoring tasks' watch, and their names in order.
 
     Parameters
     ----------
-    batches : Series (n,) or None
-        The column of the sample sheet, in the order of the samples; None where there is none.
+    sheet : DataFrame
+        One row a sample; without `column`, or where `column` is None, all are one batch called ``""``, as those are
+        whose cell is empty.
+    column : str or None
+    new : ndarray of bool (n,)
+        Samples to be watched; the others get the code -1.
     """
-    if batches is None or not n:
-        return np.zeros(n, dtype=np.int64), [""]
-    labels = batches.astype(object).where(batches.notna(), "").astype(str)
-    found = sorted(labels.unique())
-    return pd.Index(found).get_indexer(pd.Index(labels)).astype(np.int64), found
+    if column is None or column not in sheet or not new.any():
+        return np.where(new, 0, -1).astype(np.int64), [""]
+    labels = np.array([label_text(one).strip() for one in sheet[column]], dtype=object)
+    found = sorted(set(labels[new]))
+    return np.where(new, pd.Index(found).get_indexer(pd.Index(labels)), -1).astype(np.int64), found
 
 
 def _people(frame: pd.DataFrame) -> np.ndarray:
@@ -311,13 +316,8 @@ def _judge_statuses(part: _Part, reference: Reference, settings: DriftWatch, alp
                     row["level"] = _capped(level, part)
         found.rows.append(row)
         if row["level"] != NONE:
-            found.messages.append(
-                (
-                    row["level"],
-                    f"{_who(part)}: {100 * row['share']:.3g} % of the samples are {name.replace('_', ' ')}, "
-                    f"{100 * row['reference_share']:.3g} % of the reference.",
-                )
-            )
+            text = f"{_who(part)}: {100 * row['share']:.3g} % of the samples are {name.replace('_', ' ')}, "
+            found.messages.append((row["level"], f"{text}{100 * row['reference_share']:.3g} % of the reference."))
 
 
 def _capped(level: str, part: _Part) -> str:
