@@ -39,7 +39,9 @@ class CompactReport:
 
 
 @dataclass(frozen=True)
-class _Row:
+class MergeRow:
+    """A row of the catalogue, and where it lies in its segment."""
+
     id: int
     sample_id: str
     row_hash: str
@@ -47,11 +49,11 @@ class _Row:
 
 
 @dataclass(frozen=True)
-class _Merge:
+class Merge:
     """Small segments, in order of publication, and their rows; together they become one segment."""
 
     segments: list[SegmentInfo]
-    rows: list[list[_Row]]
+    rows: list[list[MergeRow]]
 
 
 def compact(
@@ -115,7 +117,7 @@ def _compact_assay(
         for number, (merge, segment_id) in enumerate(zip(merges, new_ids, strict=True)):
             if progress:
                 progress(f"{label}: merging {len(merge.segments)} segments ({number + 1} of {len(merges)})")
-            records.append(_write(cohort, assay, segment_id, merge))
+            records.append(write_merge(cohort, assay, segment_id, merge))
             staging.heartbeat_staging(cohort.catalogue, staging_id)
         snapshot = _publish(cohort, assay, staging_id, merges, records, message or _said(label, merges))
     except BaseException:
@@ -126,7 +128,7 @@ def _compact_assay(
     return CompactReport(label, snapshot, n_before, n_before - merged + len(merges), n_rows)
 
 
-def _plan(cohort: Cohort, assay: str, small_rows: int, target_rows: int) -> tuple[list[_Merge], int]:
+def _plan(cohort: Cohort, assay: str, small_rows: int, target_rows: int) -> tuple[list[Merge], int]:
     with cohort.catalogue.read() as connection:
         segments = t.segments.c
         live = connection.execute(
@@ -136,7 +138,7 @@ def _plan(cohort: Cohort, assay: str, small_rows: int, target_rows: int) -> tupl
         ).mappings()
         infos = [segment_info(record) for record in live]
         small = [info for info in infos if info.n_samples < small_rows]
-        rows: dict[str, list[_Row]] = {info.id: [] for info in small}
+        rows: dict[str, list[MergeRow]] = {info.id: [] for info in small}
         columns = t.rows.c
         for piece in in_pieces(list(rows)):
             query = sa.select(
@@ -145,8 +147,8 @@ def _plan(cohort: Cohort, assay: str, small_rows: int, target_rows: int) -> tupl
             for segment_id, row_id, sample_id, row_hash, row_index in connection.execute(
                 query.order_by(columns.row_index)
             ):
-                rows[segment_id].append(_Row(row_id, sample_id, row_hash, row_index))
-    merges: list[_Merge] = []
+                rows[segment_id].append(MergeRow(row_id, sample_id, row_hash, row_index))
+    merges: list[Merge] = []
     by_tag: dict[str, list[SegmentInfo]] = {}
     # Row ids are in order of publication; so is the merged segment, and results keep their bits.
     small.sort(key=lambda info: min((row.id for row in rows[info.id]), default=0))
@@ -162,11 +164,18 @@ def _plan(cohort: Cohort, assay: str, small_rows: int, target_rows: int) -> tupl
                 size = 0
             parts[-1].append(info)
             size += len(rows[info.id])
-        merges += [_Merge(part, [rows[info.id] for info in part]) for part in parts if len(part) > 1]
+        merges += [Merge(part, [rows[info.id] for info in part]) for part in parts if len(part) > 1]
     return merges, len(infos)
 
 
-def _write(cohort: Cohort, assay: str, segment_id: str, merge: _Merge) -> SegmentRecord:
+def write_merge(cohort: Cohort, assay: str, segment_id: str, merge: Merge) -> SegmentRecord:
+    """Write the rows of a merge as one new segment, which nobody sees yet.
+
+    Raises
+    ------
+    DataError
+        A row holds other values than were published.
+    """
     pieces, first = [], 0
     for info, rows in zip(merge.segments, merge.rows, strict=True):
         indices = np.array([row.row_index for row in rows], dtype=np.int64)
@@ -193,18 +202,18 @@ def _write(cohort: Cohort, assay: str, segment_id: str, merge: _Merge) -> Segmen
     if wrong:
         raise DataError(
             f"{len(wrong)} rows of assay {assay!r} hold other values than were published: "
-            f"{', '.join(map(repr, wrong[:5]))}; nothing was merged. Restore them from a backup, or ingest these "
+            f"{', '.join(map(repr, wrong[:5]))}; nothing was published. Restore them from a backup, or ingest these "
             f"samples again with --replace."
         )
     return writer.finish()
 
 
-def _said(label: str, merges: list[_Merge]) -> str:
+def _said(label: str, merges: list[Merge]) -> str:
     return f"{label}: {sum(len(merge.segments) for merge in merges)} segments merged into {len(merges)}"
 
 
 def _publish(
-    cohort: Cohort, assay: str, staging_id: str, merges: list[_Merge], records: list[SegmentRecord], message: str
+    cohort: Cohort, assay: str, staging_id: str, merges: list[Merge], records: list[SegmentRecord], message: str
 ) -> int:
     old = [info.id for merge in merges for info in merge.segments]
     with cohort.catalogue.write() as connection:

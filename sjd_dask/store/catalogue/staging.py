@@ -33,7 +33,8 @@ class Staging:
         return is_alive(self.owner, self.heartbeat)
 
 
-def _staging(record: sa.RowMapping) -> Staging:
+def staging_of(record: sa.RowMapping) -> Staging:
+    """A writer from its record."""
     return Staging(
         id=record["id"],
         kind=record["kind"],
@@ -71,7 +72,7 @@ def begin_staging(
     with catalogue.write() as connection:
         condition = sa.and_(t.staging.c.assay == assay, t.staging.c.kind == kind)
         for record in connection.execute(sa.select(t.staging).where(condition)).mappings():
-            other = _staging(record)
+            other = staging_of(record)
             if not other.is_alive():
                 continue
             shared = sorted(wanted.intersection(json.loads(record["sample_ids"])))
@@ -125,13 +126,13 @@ def take_staging(connection: sa.Connection, staging_id: str, *, remove: bool = T
         connection.execute(sa.delete(t.staging).where(here))
     else:
         connection.execute(sa.update(t.staging).where(here).values(heartbeat=time.time()))
-    return _staging(record)
+    return staging_of(record)
 
 
 def list_staging(catalogue: Catalogue) -> list[Staging]:
     """All registered writers, dead ones included."""
     with catalogue.read() as connection:
-        return [_staging(record) for record in connection.execute(sa.select(t.staging)).mappings()]
+        return [staging_of(record) for record in connection.execute(sa.select(t.staging)).mappings()]
 
 
 def drop_staging(catalogue: Catalogue, staging_id: str, *, only_dead: bool = False) -> Staging | None:
@@ -141,7 +142,7 @@ def drop_staging(catalogue: Catalogue, staging_id: str, *, only_dead: bool = Fal
         record = connection.execute(sa.select(t.staging).where(here)).mappings().one_or_none()
         if record is None:
             return None
-        found = _staging(record)
+        found = staging_of(record)
         if only_dead and found.is_alive():
             return None
         connection.execute(sa.delete(t.staging).where(here))
