@@ -17,6 +17,7 @@ _PUBLIC = {
     "associate": "sjd_dask.associate.api",
     "normalise": "sjd_dask.normalise",
     "stratify": "sjd_dask.stratify",
+    "classify": "sjd_dask.classify",
     "open_cluster": "sjd_dask.runtime.cluster",
     "Simulation": "sjd_dask.simulate",
     "names": "sjd_dask.names",
@@ -30,7 +31,7 @@ def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'sjd_dask' has no attribute {name!r}")
     module = import_module(_PUBLIC[name])
-    value = module if name in ("names", "errors", "normalise", "stratify") else getattr(module, name)
+    value = module if name in ("names", "errors", "normalise", "stratify", "classify") else getattr(module, name)
     globals()[name] = value
     return value
 
