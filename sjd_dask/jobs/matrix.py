@@ -30,17 +30,7 @@ class Matrix:
 
     def values(self, raw: NDArray[Any], encoding: Encoding) -> Floats:
         """Decoded values, NaN for missing."""
-        table = self.table(encoding)
-        if table is not None:
-            taken: Floats = np.take(table, raw)
-            return taken
-        values = encoding.decode(raw)
-        return self._converted(values)
-
-    def _converted(self, values: Floats) -> Floats:
-        if self.quantity == names.M_VALUE and self.reader.quantity == names.BETA:
-            return methylation.beta_to_m(values)
-        return values
+        return decoded(raw, encoding, self.reader.quantity, self.quantity)
 
     def block(self, raw: NDArray[Any], encoding: Encoding, single: bool) -> tuple[NDArray[Any], Any, int | None]:
         """A block as the kernel takes it: values or codes, look-up table, fill code."""
@@ -50,6 +40,25 @@ class Matrix:
         if encoding.scale_factor is not None or self.quantity != self.reader.quantity:
             return self.values(raw, encoding), None, None
         return raw, None, encoding.fill_value
+
+
+def decoded(raw: NDArray[Any], encoding: Encoding, stored: str, wanted: str) -> Floats:
+    """Values of raw numbers, NaN for missing.
+
+    Parameters
+    ----------
+    raw : ndarray
+        Any shape.
+    encoding : Encoding
+    stored, wanted : str
+        Quantity of the raw numbers, and of the values: the same, or M-values of betas.
+    """
+    table = _table(encoding, stored, wanted, False)
+    if table is not None:
+        taken: Floats = np.take(table, raw)
+        return taken
+    values = encoding.decode(raw)
+    return methylation.beta_to_m(values) if (stored, wanted) == (names.BETA, names.M_VALUE) else values
 
 
 @lru_cache(maxsize=8)

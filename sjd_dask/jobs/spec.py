@@ -135,6 +135,8 @@ JOBS: dict[str, str] = {
     "surrogates": "sjd_dask.jobs.cells_spec:SurrogatesSpec",
     "stratify": "sjd_dask.jobs.stratify_spec:StratifySpec",
     "explain": "sjd_dask.jobs.explain_spec:ExplainSpec",
+    "train": "sjd_dask.jobs.train_spec:TrainSpec",
+    "classify": "sjd_dask.jobs.classify_spec:ClassifySpec",
 }
 
 

@@ -149,6 +149,19 @@ _QC: Columns = {
     "n_flags": ("int32", "Flags of this sample."),
 }
 
+_STATUSES = (
+    "called; abstained: the conformal set is not the top class alone; out_of_distribution: unlike the samples that the "
+    "model was trained on; missing_data: too few of its features, or values that its chain refuses; pending_batch: of "
+    "a batch that the chain has no parameters for; not_eligible."
+)
+_WHO: Columns = {
+    names.PERSON_ID: ("string?", "Person, from the sample sheet."),
+    names.VISIT: ("string?", "Visit, from the sample sheet, as text."),
+}
+_PROBABILITIES: Columns = {
+    "^p_.+$": ("double", "Calibrated probability of the class; missing where it can't be computed."),
+}
+
 # By kind of result; a job has the name of the last.
 TABLES: dict[str, ResultTable] = {
     names.ASSOCIATIONS: ASSOCIATIONS,
@@ -215,6 +228,60 @@ TABLES: dict[str, ResultTable] = {
             "mean": ("double", "Mean of the feature over the samples used, in units of the tested quantity."),
             "n_samples": ("int64", "Samples with a value."),
             "descriptive": ("bool", "The feature made the groups: its differences describe them, and prove nothing."),
+        },
+    ),
+    names.CLASSES: ResultTable(
+        "One row per sample, in the order of ids; the columns p_<class> stand before conformal_set. A sample's call "
+        "depends on its values and the model alone, never on other samples or earlier calls. Companion table: scores "
+        "(out-of-distribution score, missing features, why a sample has no answer).",
+        {
+            **_SAMPLE,
+            **_WHO,
+            names.DATE: ("string?", "Date of the sample, year-month-day, from the sample sheet."),
+            "call": ("string?", "The class; missing unless the status is called."),
+            "status": ("string", _STATUSES),
+            "top_class": ("string?", "The most probable class, whatever the status."),
+            "confidence": ("double", "Probability of the top class."),
+            "conformal_set": (
+                "string?",
+                "Classes, joined by |, of which one is the true one with the coverage the model was made for; empty "
+                "where none fits.",
+            ),
+            "model": ("string", "NAME@VERSION."),
+            "run": ("string", "The run that computed the row."),
+        },
+        patterns=_PROBABILITIES,
+    ),
+    names.REPORTED: ResultTable(
+        "One row per person, in the order of ids: the calls of all visits replayed in order with hysteresis.",
+        {
+            names.PERSON_ID: ("string", "Person; the sample's id where the sheet names none."),
+            "reported_call": ("string?", "The class that is reported; missing where no sample was called."),
+            "since_date": ("string?", "Date of the sample with which it began."),
+            "since_run": ("string?", "The run that reported it first."),
+        },
+    ),
+    names.CHANGES: ResultTable(
+        "One row per sample whose call changed or is new, and per person whose report changed without; in the order of "
+        "ids.",
+        {
+            names.SAMPLE_ID: ("string?", "Sample; missing for people who withdrew."),
+            **_WHO,
+            "previous_sample_id": ("string?", "The sample of the previous call: itself, or the person's visit before."),
+            "previous_call": ("string?", "Its class before."),
+            "call": ("string?", "The class now; missing where it is not called."),
+            "reported_before": ("string?", "What was reported of the person."),
+            "reported_call": ("string?", "What is reported now."),
+            "reason": (
+                "string",
+                "new_person, new_visit, new_data, new_model, threshold (same probabilities, other rules), withdrawn, "
+                "rollback.",
+            ),
+            "previous_model": ("string?", "NAME@VERSION of the previous call."),
+            "model": ("string?", "NAME@VERSION of the call."),
+            "previous_confidence": ("double", "Probability of the top class before."),
+            "confidence": ("double", "Probability of the top class now."),
+            "run": ("string", "The run that published the change."),
         },
     ),
 }
