@@ -172,14 +172,17 @@ def export(
 def report(
     cohort: CohortArgument,
     result: ResultArgument,
-    file: Annotated[Path, typer.Argument(metavar="FILE.html")],
+    file: Annotated[Path, typer.Argument(metavar="FILE.html", help="Of a night also FILE.json.")],
+    persons: Annotated[
+        bool, typer.Option("--persons", help="The report of a night lists the persons, and hides no count.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """One self-contained page on a result; it needs no network."""
     from sjd_dask.report import write_report
     from sjd_dask.store.cohort import open_cohort
 
-    write_report(open_cohort(cohort), result, file)
+    write_report(open_cohort(cohort), result, file, persons=persons)
     emit(as_json, {"file": str(file)}, str(file))
 
 

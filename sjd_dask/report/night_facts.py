@@ -111,8 +111,8 @@ def _arrivals(night: Mapping[str, Any], below: int, persons: bool) -> dict[str, 
     kinds = ("n_new", "n_replaced", "n_unchanged", "n_withdrawn")
     totals = {kind: sum(int(one.get(kind) or 0) for one in rows) for kind in kinds}
     for one in rows:
-        given, _ = suppress({kind: int(one.get(kind) or 0) for kind in kinds}, below)
-        one.update(given)
+        # How many samples a file holds is said nowhere: what is hidden is no remainder.
+        one.update({kind: _one(one.get(kind) or 0, below) for kind in kinds})
     # The reason of a refusal names samples.
     aside = [
         {"file": str(one.get("file"))} | ({"reason": str(one.get("reason") or "")} if persons else {})
@@ -122,11 +122,10 @@ def _arrivals(night: Mapping[str, Any], below: int, persons: bool) -> dict[str, 
         {"file": str(one.get("file")), "n_samples": _one(one.get("n_samples"), below)}
         for one in night.get("sheets") or []
     ]
-    arrived, _ = suppress(totals, below)
-    # With one file alone the totals are its counts; with a hidden one among several, they might give it away.
-    hides = [any(one[kind] is None for one in rows) for kind in kinds]
+    # A total would give a hidden count away.
+    hides = {kind: any(one[kind] is None for one in rows) for kind in kinds}
     return {
-        "arrived": {kind: None if hide else arrived[kind] for kind, hide in zip(kinds, hides, strict=True)},
+        "arrived": {kind: None if hides[kind] else totals[kind] for kind in kinds},
         "arrivals": rows[:MOST_FILES],
         "n_files": len(rows),
         "sheets": sheets[:MOST_FILES],

@@ -98,7 +98,8 @@ def _cards(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             noun = "seen, and accepted"
         cards.append((value, noun, ""))
     if report["n_quarantined"]:
-        cards.append((count(report["n_quarantined"]), "files in quarantine", ""))
+        noun = "file" if report["n_quarantined"] == 1 else "files"
+        cards.append((count(report["n_quarantined"]), f"{noun} in quarantine", ""))
     return cards
 
 

@@ -19,7 +19,7 @@ LAYERS, QUALITY, STRATA = "layers", "qc", names.STRATA
 MOST_COMPANIONS = 12
 
 
-def write_report(cohort: Cohort, ref: str, path: str | os.PathLike[str]) -> Path:
+def write_report(cohort: Cohort, ref: str, path: str | os.PathLike[str], *, persons: bool = False) -> Path:
     """Write one self-contained HTML page of a result.
 
     Parameters
@@ -28,7 +28,9 @@ def write_report(cohort: Cohort, ref: str, path: str | os.PathLike[str]) -> Path
     ref : str
         ``kind/name`` or ``kind/name@version``.
     path : path
-        The file to write; it appears whole or not at all.
+        The file to write; it appears whole or not at all. The report of a night is JSON where it ends in ``.json``.
+    persons : bool
+        The report of a night lists the persons, and hides no count.
 
     Returns
     -------
@@ -48,9 +50,11 @@ def write_report(cohort: Cohort, ref: str, path: str | os.PathLike[str]) -> Path
         return write_text(_explanation(result), path)
     if result.kind == STRATA:
         return write_text(_strata(cohort, result), path)
+    if result.kind == names.CHANGES:
+        return write_text(_night(result, is_json=Path(path).suffix == ".json", persons=persons), path)
     raise SpecError(
         f"no page is known for results of kind {result.kind!r} ({ref}); pages exist for {names.ASSOCIATIONS}, "
-        f"{LAYERS}, {QUALITY}, {STRATA} and {names.EXPLANATIONS}. Use `sjd export` for its table."
+        f"{LAYERS}, {QUALITY}, {STRATA}, {names.EXPLANATIONS} and {names.CHANGES}. Use `sjd export` for its table."
     )
 
 
@@ -118,6 +122,16 @@ def _explanation(result: Result) -> str:
     meta: dict[str, Any] = {**(result.meta or {}), "reference": result.ref}
     # The features of every comparison stay where they are: the page has those of smallest p.
     return render_explanation(meta, {name: result.to_pandas(name) for name in result.tables if name != "table"})
+
+
+def _night(result: Result, *, is_json: bool, persons: bool) -> str:
+    from sjd_dask.report.night_facts import night_json, night_report
+    from sjd_dask.report.night_page import render_night
+
+    meta: dict[str, Any] = {**(result.meta or {}), "reference": result.ref}
+    tables = {name: result.to_pandas(name) for name in ("table", "drift") if name in result.tables}
+    report = night_report(meta, tables, persons=persons)
+    return night_json(report) if is_json else render_night(report, meta.get("spec"))
 
 
 def quality_of(cohort: Cohort, layer: Result) -> Result | None:
