@@ -9,12 +9,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from sjd_dask.errors import PlanRefused
 from sjd_dask.jobs.arrays_table import from_table, partial_table, table_partial, to_table
 from sjd_dask.jobs.matrix import Matrix
 from sjd_dask.jobs.normalise_source import GroupWriter, Source, in_order, row_layout
+from sjd_dask.normalise.chain import Chain
 from sjd_dask.normalise.method import Arrays, Block, Method, Partial, Stripe
 from sjd_dask.normalise.reference import total
 from sjd_dask.runtime.plan import Partition
@@ -39,6 +41,8 @@ TASK_CELLS = 30_000_000
 MOST_PARTS = 256
 COLUMN_STRIPE_BYTES = 80 << 20
 MOST_DECODES = 16
+# Context of a staged sample: why it has no values, or nothing.
+PENDING = "pending"
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,17 @@ class _StageWork:
     segments: tuple[LayerSegment, ...]
     files: Files
     durable: bool
+    chain: Chain | None = None
+
+    def blocks(self, start: int, stop: int) -> Iterator[Block]:
+        """After the source's own steps, which all must pass; or after a chain: who can't pass has no values."""
+        if self.chain is None:
+            yield from self.source.blocks(start, stop)
+            return
+        for block in self.source.raw_blocks(start, stop):
+            done = self.chain.apply(block)
+            values = np.where((done.pending != "")[:, None], np.nan, done.values)
+            yield done.with_(values=values, context={PENDING: done.pending})
 
 
 def stage_task(work: _StageWork, partition: Partition) -> pa.Table:
@@ -98,7 +113,7 @@ def stage_task(work: _StageWork, partition: Partition) -> pa.Table:
     base = partition.extras["row_start"] - start
     writer = GroupWriter(work.files, segment, start + base, work.source.reader.sample_ids[start:stop], work.durable)
     rows: list[tuple[tuple[str, ...], Arrays]] = []
-    for block in work.source.blocks(start, stop):
+    for block in work.blocks(start, stop):
         writer.put(block.sample_ids, block.values)
         rows.append((block.sample_ids, block.context))
     written = writer.written()
@@ -244,6 +259,13 @@ class ClusterReference:
             )
         return self._stripes(stripe_task, source, most, function, common)
 
+    def by_stripes(self, function: Callable[[Stripe, Any], Partial], common: Any, width: int) -> Partial:
+        """As `by_features`, in stripes of about this width, however often chunks are decoded for them.
+
+        The samples must be stored as they are wanted: no steps, no masks.
+        """
+        return self._stripes(stripe_task, self.source, width, function, common)
+
     def _stripes(
         self, task: Callable[..., pa.Table], source: Source, width: int, function: Callable[..., Partial], common: Any
     ) -> Partial:
@@ -284,55 +306,83 @@ class ClusterReference:
     @cached_property
     def _stage(self) -> Source:
         """The reference set after its steps, written once: passes by features read stripes of it."""
-        source, phases = self.source, self.phases
         space = FeatureSpace.of(self.feature_ids, self.annotation)
-        phases.n_stages += 1
-        # The name of a layer may be as long as names can be.
-        name = f"{phases.name[:160]}.stage{phases.n_stages}"
-        key = layer_key(name, phases.token)
-        encoding = Encoding("float64")
-        segments = plan_segments(
-            phases.runner.session.run_id,
-            key,
-            name,
-            list(self.sample_ids),
-            space,
-            encoding,
-            row_layout(phases.layout, space.n_features, encoding.numpy_dtype.itemsize),
-        )
-        for segment in segments:
-            create_segment(phases.files, segment, space)
-        phases.staged += segments
-        partitions, first = [], 0
-        for k, segment in enumerate(segments):
-            rows = max(1, TASK_CELLS // max(1, source.reader.n_features))
-            for start, stop in segment.row_ranges(min(rows, 512)):
-                extras = {"phase": name, "segment": k, "row_start": start, "samples": [first + start, first + stop]}
-                partitions.append(Partition(len(partitions), 0, source.reader.n_features, extras))
-            first += len(segment.sample_ids)
-        contexts: list[Partial] = []
-        written: dict[int, list[RowsWritten]] = {}
-        work = _StageWork(source, tuple(segments), phases.files, phases.durable)
-        parts = phases.write(stage_task, work, partitions, segments, _rows_written)
-        for partition, part in zip(partitions, parts, strict=True):
-            contexts.append(Partial({}, from_table(part).get("rows", {})))
-            written.setdefault(partition.extras["segment"], []).append(_rows_written(part))
-        pieces, first = [], 0
-        for k, segment in enumerate(segments):
-            record, _ = finish_segment(phases.files, segment, written[k], space)
-            n = len(segment.sample_ids)
-            pieces.append(
-                Piece(
-                    segment.segment_id, encoding, record.chunks, record.manifest_hash,
-                    np.arange(n, dtype=np.int64), np.arange(first, first + n, dtype=np.int64),
-                )
-            )  # fmt: skip
-            first += n
-        reader = RegionReader(phases.files, key, name, list(self.sample_ids), space.n_features, pieces, phases.token)
-        return Source(
-            Matrix(reader, name), self.scale, self.samples, self.feature_ids, self.annotation,
-            context=total(contexts).rows,
+        return stage(self.source, self.phases, space, self.annotation, self.scale)
+
+
+def stage(
+    source: Source,
+    phases: Phases,
+    space: FeatureSpace,
+    annotation: pd.DataFrame,
+    scale: str,
+    chain: Chain | None = None,
+) -> Source:
+    """Write samples after their steps once, as float64: passes by features read stripes of what comes back.
+
+    Parameters
+    ----------
+    source : Source
+    phases : Phases
+        `Phases.clean` removes the copy.
+    space : FeatureSpace
+        Features after the steps.
+    annotation : DataFrame
+        Their columns, in the same order.
+    scale : str
+        What the values are then.
+    chain : Chain, optional
+        Frozen steps in place of the source's own; a sample that can't pass them now has missing values, and the reason
+        is in the context ``pending``.
+    """
+    phases.n_stages += 1
+    # The name of a layer may be as long as names can be.
+    name = f"{phases.name[:160]}.stage{phases.n_stages}"
+    key = layer_key(name, phases.token)
+    encoding = Encoding("float64")
+    segments = plan_segments(
+        phases.runner.session.run_id,
+        key,
+        name,
+        list(source.reader.sample_ids),
+        space,
+        encoding,
+        row_layout(phases.layout, space.n_features, encoding.numpy_dtype.itemsize),
+    )
+    for segment in segments:
+        create_segment(phases.files, segment, space)
+    phases.staged += segments
+    partitions, first = [], 0
+    for k, segment in enumerate(segments):
+        rows = max(1, TASK_CELLS // max(1, source.reader.n_features))
+        for start, stop in segment.row_ranges(min(rows, 512)):
+            extras = {"phase": name, "segment": k, "row_start": start, "samples": [first + start, first + stop]}
+            partitions.append(Partition(len(partitions), 0, source.reader.n_features, extras))
+        first += len(segment.sample_ids)
+    contexts: list[Partial] = []
+    written: dict[int, list[RowsWritten]] = {}
+    work = _StageWork(source, tuple(segments), phases.files, phases.durable, chain)
+    parts = phases.write(stage_task, work, partitions, segments, _rows_written)
+    for partition, part in zip(partitions, parts, strict=True):
+        contexts.append(Partial({}, from_table(part).get("rows", {})))
+        written.setdefault(partition.extras["segment"], []).append(_rows_written(part))
+    pieces, first = [], 0
+    for k, segment in enumerate(segments):
+        record, _ = finish_segment(phases.files, segment, written[k], space)
+        n = len(segment.sample_ids)
+        pieces.append(
+            Piece(
+                segment.segment_id, encoding, record.chunks, record.manifest_hash,
+                np.arange(n, dtype=np.int64), np.arange(first, first + n, dtype=np.int64),
+            )
         )  # fmt: skip
+        first += n
+    reader = RegionReader(
+        phases.files, key, name, list(source.reader.sample_ids), space.n_features, pieces, phases.token
+    )
+    return Source(
+        Matrix(reader, name), scale, source.sheet, space.feature_ids, annotation, context=total(contexts).rows,
+    )  # fmt: skip
 
 
 def _rows_written(part: pa.Table) -> RowsWritten:

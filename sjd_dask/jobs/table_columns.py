@@ -208,6 +208,21 @@ TABLES: dict[str, ResultTable] = {
         ("n_assays",),
         patterns={"^membership_.+$": ("double", "Share of the group in the sample; they sum to 1.")},
     ),
+    "models-table": ResultTable(
+        "The panel of a model, a row a feature; weight columns stand before the means. The model itself is a bundle. "
+        "Companion tables: predictions (what was said of every sample by a model that had not seen the person), folds, "
+        "and what the model card shows.",
+        {
+            names.FEATURE_ID: ("string", "Feature of the values that the classifier takes."),
+            "direction": ("string", "higher in CLASS or lower in CLASS: the class that is farthest from the mean."),
+            "selection_frequency": ("double", "Share of the inner folds whose panel has the feature."),
+            "outer_frequency": ("double", "Share of the outer folds whose final panel has the feature."),
+        },
+        patterns={
+            "^weight_.+$": ("double", "Weight of the feature for the class, for a change of a standard deviation."),
+            "^mean_.+$": ("double", "Mean of the class, in standard deviations from the mean of all."),
+        },
+    ),
     names.EXPLANATIONS: ResultTable(
         "One row per assay, feature, group and comparison. Companion tables: summary (features found), top (of "
         "smallest p), modules (scores between groups), module_genes (what matched), module_scores (each sample), "
