@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from sjd_dask.jobs.driver import Runner
     from sjd_dask.normalise.restrict import Restricted
     from sjd_dask.runtime.runs import RunSession
-    from sjd_dask.store.assay import Assay
     from sjd_dask.store.cohort import Cohort
 
 # Raised when numbers change.
@@ -65,7 +64,6 @@ class ClassifyJob:
     # Of an assay: sample columns of all its samples, of those to score, and the work. Of a file all is found out later.
     sheet: pd.DataFrame | None
     work: ScoreWork | None
-    assay: Assay | None
     fingerprint: str
     snapshot: int
     warnings: list[str] = field(default_factory=list)
@@ -113,10 +111,10 @@ class ClassifyJob:
         """Score; make the tables."""
         classes = self.bundle.classifier.classes
         if self.work is not None:
-            assert self.sheet is not None and self.assay is not None
-            self.assay.check_chunks()
+            # What is read is checked as it is read; chunks that nobody needs may be anywhere.
+            assert self.sheet is not None
             scores = read_scores(runner.run(score_task, self.work, plan.partitions), classes)
-            sheet, source = self.sheet, self.assay.name
+            sheet, source = self.sheet, str(self.spec.assay)
         else:
             scores, sheet = self._score_file(runner)
             source = Path(str(self.spec.file)).name
@@ -248,7 +246,7 @@ def prepare(spec: JobSpec, base: Path) -> ClassifyJob:
         "model": [model, bundle.hash],
         "methods": METHOD_VERSIONS,
     }
-    sheet, work, assay = None, None, None
+    sheet, work = None, None
     if spec.assay is not None:
         assay = cohort.assay(spec.assay)
         stored = pd.Index(assay.sample_ids(), name=names.SAMPLE_ID, dtype=object)
@@ -277,7 +275,6 @@ def prepare(spec: JobSpec, base: Path) -> ClassifyJob:
         restricted=restricted,
         sheet=sheet,
         work=work,
-        assay=assay,
         fingerprint=fingerprint(key),
         snapshot=snapshot,
         warnings=said,
