@@ -189,23 +189,19 @@ def watch(
     return DriftReport(table, level, tuple(text for _, text in ordered), window, tonight.n_samples)
 
 
-def batch_codes(sheet: pd.DataFrame, column: str | None, new: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Codes of the batches of samples, for the scoring tasks' watch, and their names in order.
+def batch_codes(batches: pd.Series | None, n: int) -> tuple[np.ndarray, list[str]]:
+    """Codes and names of the batches of `n` samples, in order of name; an empty cell is the batch ``""``.
 
     Parameters
     ----------
-    sheet : DataFrame
-        One row a sample; without `column`, or where `column` is None, all are one batch called ``""``, as those are
-        whose cell is empty.
-    column : str or None
-    new : ndarray of bool (n,)
-        Samples to be watched; the others get the code -1.
+    batches : Series (n,) or None
+        The column of the sample sheet, in the order of the samples; None where there is none.
     """
-    if column is None or column not in sheet or not new.any():
-        return np.where(new, 0, -1).astype(np.int64), [""]
-    labels = np.array([label_text(one).strip() for one in sheet[column]], dtype=object)
-    found = sorted(set(labels[new]))
-    return np.where(new, pd.Index(found).get_indexer(pd.Index(labels)), -1).astype(np.int64), found
+    if batches is None or not n:
+        return np.zeros(n, dtype=np.int64), [""]
+    labels = np.array([label_text(one).strip() for one in batches], dtype=object)
+    found = sorted(set(labels))
+    return pd.Index(found).get_indexer(pd.Index(labels)).astype(np.int64), found
 
 
 def _people(frame: pd.DataFrame) -> np.ndarray:

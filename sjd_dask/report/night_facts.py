@@ -49,7 +49,7 @@ def night_report(
         - ``n_samples``, ``n_scored``: of the whole table, and computed tonight;
         - ``statuses``, ``previous_statuses``: samples by status; ``calls``, ``previous_calls``: persons by reported
           call (the previous ones absent on the first night);
-        - ``drift``: ``{level, messages, accepted, limits}``, the last the watch's settings.
+        - ``drift``: ``{level, messages, accepted, limits}``, the last being its settings (default: those of the spec).
     tables : mapping of DataFrame
         ``table`` (the columns of ``changes/NAME``), and ``drift`` (of a drift report) where the night was watched.
     suppress_below : int, optional
@@ -84,7 +84,7 @@ def night_report(
         "statuses": _both(night.get("statuses"), night.get("previous_statuses"), "status", below),
         "reported": _both(night.get("calls"), night.get("previous_calls"), "call", below),
         "changes": _changes(table, below),
-        "drift": _drift(night.get("drift") or {}, tables.get("drift"), below),
+        "drift": _drift(night.get("drift") or {}, tables.get("drift"), (meta.get("spec") or {}).get("drift"), below),
     }
     if persons:
         report["persons"] = _records(table.head(MOST_PERSONS))
@@ -173,14 +173,16 @@ def _changes(table: pd.DataFrame, below: int) -> dict[str, Any]:
     }
 
 
-def _drift(facts: Mapping[str, Any], table: pd.DataFrame | None, below: int) -> dict[str, Any] | None:
+def _drift(
+    facts: Mapping[str, Any], table: pd.DataFrame | None, limits: Mapping[str, Any] | None, below: int
+) -> dict[str, Any] | None:
     if not facts and table is None:
         return None
     found: dict[str, Any] = {
         "level": str(facts.get("level") or "none"),
         "accepted": bool(facts.get("accepted")),
         "messages": [str(one) for one in facts.get("messages") or []],
-        "limits": dict(facts.get("limits") or {}),
+        "limits": dict(facts.get("limits") or limits or {}),
         "variables": [],
     }
     if table is not None and len(table):

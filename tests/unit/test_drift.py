@@ -42,7 +42,7 @@ def reference() -> Reference:
 
 
 def watched(reference: Reference, values: np.ndarray, scores: pd.DataFrame, **more: Any) -> DriftReport:
-    codes, batches = batch_codes(scores, "batch", np.ones(len(scores), dtype=bool))
+    codes, batches = batch_codes(scores.get("batch"), len(scores))
     settings = more.pop("settings", SETTINGS)
     found = reference.histograms(values, codes, len(batches))
     return watch(reference, scores, found, settings, batches=batches, **more)
