@@ -20,6 +20,8 @@ from sjd_dask.errors import DataError, SpecError
 from sjd_dask.normalise.method import METHODS, Arrays, Block, Method, Reference, require_columns
 
 FORMAT = 1
+# Attribute of stored parameters from which ids were taken out: the hash they had with them.
+KEPT_HASH = "kept_hash"
 _PREFIX = "step"
 _EXTRA = "extra."
 
@@ -121,13 +123,16 @@ class Chain:
         """A copy that differs only in what the hash doesn't tell: the hash is not computed again."""
         made = dataclasses.replace(self, **changes)
         made.__dict__["_hash"] = self._hash
+        if kept := self.__dict__.get("_kept_hash"):
+            made.__dict__["_kept_hash"] = kept
         return made
 
     @cached_property
     def _hash(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
         arrays, attributes = self.to_arrays()
-        attributes.pop("facts")
+        for one in ("facts", KEPT_HASH):
+            attributes.pop(one, None)
         digest.update(json.dumps(attributes, sort_keys=True).encode())
         for name in sorted(one for one in arrays if not one.startswith(_EXTRA)):
             value = arrays[name]
@@ -194,8 +199,10 @@ class Chain:
         for name, value in self.extra.items():
             array = np.asarray(value)
             arrays[f"{_EXTRA}{name}"] = _text(array) if array.dtype.kind in "UO" else array
+        kept = self.__dict__.get("_kept_hash")
         attributes = {
             "format": FORMAT,
+            **({KEPT_HASH: kept} if kept else {}),
             "steps": [{**method.options(), "version": method.version} for method, _ in self.steps],
             "source_scale": self.source_scale,
             "scale": self.scale,
@@ -233,7 +240,7 @@ class Chain:
             head = f"{_PREFIX}{i}.{name}."
             parameters = {key.removeprefix(head): value for key, value in arrays.items() if key.startswith(head)}
             steps.append((kind(**options), parameters))
-        return cls(
+        made = cls(
             steps=tuple(steps),
             feature_ids=arrays["feature_id"].astype(object),
             out_feature_ids=arrays["out_feature_id"].astype(object),
@@ -244,6 +251,10 @@ class Chain:
             facts=dict(attributes.get("facts", {})),
             extra={k.removeprefix(_EXTRA): v for k, v in arrays.items() if k.startswith(_EXTRA)},
         )
+        if kept := attributes.get(KEPT_HASH):
+            # People who withdrew are no longer named among the reference samples; what `apply` does is the same.
+            made.__dict__["_hash"] = made.__dict__["_kept_hash"] = str(kept)
+        return made
 
     def to_dataset(self) -> xr.Dataset:
         """The parameters as a Dataset with provenance in its attributes.

@@ -27,6 +27,8 @@ from sjd_dask.store.segment import check_name
 
 LAYERS: Final = "layers"
 PARAMETERS: Final = "parameters"
+# Of a layer's or a model's meta: why nobody may use its parameters any more.
+BLOCKED: Final = "blocked"
 MAX_NAME = 180
 # The layer's name is the name of its variable, beside these in one group.
 _TAKEN = (names.SAMPLE_ID, names.FEATURE_ID, names.SAMPLES, names.FEATURES, "zarr.json")
@@ -113,8 +115,9 @@ class Layer(Assay):
         Raises
         ------
         DataError
-            The file is lost or was changed.
+            The file is lost or was changed, or they are blocked: they copied values of somebody who withdrew.
         """
+        refuse_blocked(self.ref, self.meta)
         file = self.record.files.get(PARAMETERS)
         if not isinstance(file, ArraysFile):
             raise DataError(f"{self.ref} has no parameters in the catalogue; restore it from a backup")
@@ -123,6 +126,22 @@ class Layer(Assay):
     def source_hashes(self) -> dict[str, str]:
         """For each sample, the hash of the source row that its row was made from."""
         return {row.sample_id: row.source_hash for row in self._rows}
+
+
+def refuse_blocked(ref: str, meta: Mapping[str, Any]) -> None:
+    """Refuse parameters that copied values of somebody who withdrew.
+
+    Raises
+    ------
+    DataError
+        With the reasons and the remedy.
+    """
+    if found := meta.get(BLOCKED):
+        raise DataError(
+            f"{ref} is blocked since people withdrew: {'; '.join(map(str, found))}. What was made with it stays, and "
+            "nothing new can be. Fit anew on the people who are here (`steps` in place of `parameters`), and train "
+            "models on the new layer."
+        )
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,9 @@ def withdrawn_ids(connection: sa.Connection, ids: Iterable[str]) -> set[str]:
     by_hash = {keyed_hash(key, one): one for one in ids}
     found: set[str] = set()
     for piece in in_pieces(list(by_hash)):
-        found |= {by_hash[one] for one in connection.execute(sa.select(tombstones).where(tombstones.in_(piece))).scalars()}
+        found |= {
+            by_hash[one] for one in connection.execute(sa.select(tombstones).where(tombstones.in_(piece))).scalars()
+        }
     return found
 
 

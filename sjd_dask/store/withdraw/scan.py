@@ -1,0 +1,138 @@
+"""Looking for people who were withdrawn, everywhere: arrays, tables, texts, and the database's own bytes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from sjd_dask.errors import DataError
+from sjd_dask.store.catalogue import tables as t
+from sjd_dask.store.catalogue.session import engine_url
+from sjd_dask.store.catalogue.withdrawals import PENDING
+from sjd_dask.store.withdraw.blobs import blob_names
+from sjd_dask.store.withdraw.ids import Leaving, id_text
+from sjd_dask.store.withdraw.segments import stored_ids
+
+if TYPE_CHECKING:
+    from sjd_dask.store.cohort import Cohort
+
+# Below the cohort's data, written by the store.
+OWN = ("segments", "tables", "models", "runs", "features")
+_PIECE = 1 << 24
+_DIGITS = re.compile(r"[0-9a-fA-F.+-]+")
+
+
+def find_them(cohort: Cohort, leaving: Leaving, progress: Callable[[str], None] | None = None) -> list[str]:
+    """Places in the cohort that still name one of them; the places are named, the people are not."""
+    found = [*_in_segments(cohort, leaving, progress), *_in_files(cohort, leaving, progress)]
+    return [*found, *_in_catalogue(cohort, leaving)]
+
+
+def find_beside(cohort: Cohort, leaving: Leaving) -> list[str]:
+    """Files in the cohort's folder that the store did not write and that name one of them."""
+    if cohort.folder is None:
+        return []
+    database = _database(cohort)
+    found = []
+    for path in sorted(cohort.folder.rglob("*")):
+        inside = path.relative_to(cohort.folder)
+        if not path.is_file() or path == database:
+            continue
+        if cohort.files.root == cohort.folder and inside.parts[0] in OWN:
+            continue
+        if blob_names(path.name, path.read_bytes(), leaving):
+            found.append(inside.as_posix())
+    return found
+
+
+def _in_segments(cohort: Cohort, leaving: Leaving, progress: Callable[[str], None] | None) -> list[str]:
+    found = []
+    folders = {
+        (assay, name.removesuffix(".zarr"))
+        for assay in cohort.files.folders("segments")
+        for name in cohort.files.folders(f"segments/{assay}")
+    }
+    for number, (assay, segment_id) in enumerate(sorted(folders)):
+        if progress and number % 100 == 0:
+            progress(f"looking through segment {number + 1} of {len(folders)}")
+        try:
+            ids = stored_ids(cohort, assay, segment_id)
+        except DataError:
+            found.append(f"segments/{assay}/{segment_id}.zarr (its sample ids cannot be read)")
+            continue
+        if not leaving.samples.isdisjoint(ids):
+            found.append(f"segments/{assay}/{segment_id}.zarr")
+    return found
+
+
+def _in_files(cohort: Cohort, leaving: Leaving, progress: Callable[[str], None] | None) -> list[str]:
+    found = []
+    for folder in OWN:
+        if progress:
+            progress(f"looking through {folder}")
+        for entry in cohort.files.walk(folder):
+            path = f"{folder}/{entry.name}"
+            # Chunks hold numbers only, and the coordinates were read.
+            if folder == "segments" and not path.endswith(".json"):
+                continue
+            if blob_names(path, cohort.files.read_bytes(path), leaving):
+                found.append(path)
+    return found
+
+
+def _in_catalogue(cohort: Cohort, leaving: Leaving) -> list[str]:
+    found = []
+    with cohort.catalogue.read() as connection:
+        for table in t.metadata.sorted_tables:
+            for column in table.columns:
+                if isinstance(column.type, sa.String) and _column_names(connection, table, column, leaving):
+                    found.append(f"catalogue, {table.name}.{column.name}")
+    return found
+
+
+def _column_names(connection: sa.Connection, table: sa.Table, column: sa.Column[str], leaving: Leaving) -> bool:
+    query = sa.select(column).where(column.is_not(None))
+    if table is t.meta:
+        query = query.where(t.meta.c.key != PENDING)
+    elif column.name in ("published_in", "row_hash", "segment_id"):
+        return False
+    whole = leaving.is_id_column(column.name)
+    for text in connection.execute(query.distinct()).scalars():
+        if (whole and id_text(text) in leaving.ids) or (leaving.may_name(text) and leaving.in_text(text)):
+            return True
+    return False
+
+
+def _database(cohort: Cohort) -> Path | None:
+    return Path(str(engine_url(cohort.catalogue.url).database)) if cohort.catalogue.is_sqlite else None
+
+
+def raw_names(cohort: Cohort, leaving: Leaving) -> bool:
+    """Whether the bytes of the database's file hold an id that no id of somebody else contains; SQLite only."""
+    database = _database(cohort)
+    if database is None:
+        return False
+    others = "\n".join(leaving.stay)
+    # Hashes and numbers hold any digits by chance; the columns were read above.
+    forms = [one for one in leaving.plain if one not in others and not _DIGITS.fullmatch(one)]
+    if not forms:
+        return False
+    longest = max(len(one.encode()) for one in forms)
+    patterns = [
+        re.compile(b"|".join(re.escape(one.encode()) for one in forms[at : at + 500]))
+        for at in range(0, len(forms), 500)
+    ]
+    for path in (database, *(database.with_name(database.name + end) for end in ("-journal", "-wal"))):
+        if not path.exists():
+            continue
+        with path.open("rb") as stream:
+            tail = b""
+            while piece := stream.read(_PIECE):
+                if any(pattern.search(tail + piece) for pattern in patterns):
+                    return True
+                tail = piece[-longest:]
+    return False
