@@ -119,7 +119,8 @@ def fit_calibrator(
     labels
         (n,) index of the true class.
     weights
-        (n,) weight of each sample, > 0 (for instance 1 / number of the person's samples); None for ones.
+        (n,) weight of each sample, > 0 (for instance 1 / number of the person's samples); None for ones. Only their
+        ratios count: they are scaled to mean 1.
     method
         ``sigmoid`` (Platt 1999, with his smoothed targets), ``isotonic`` (Zadrozny and Elkan 2002), both one class
         against the rest and scaled to sum 1; ``temperature`` (Guo and others 2017); ``none``.
@@ -150,6 +151,9 @@ def fit_calibrator(
     scores = _checked(scores, n_classes)
     labels = np.asarray(labels)
     weights = np.ones(labels.size) if weights is None else np.asarray(weights, dtype=np.float64)
+    # Platt's targets are smoothed by one part in the sum of weights. Were persons with many samples to sum to 1, a few
+    # dozen persons would flatten the sigmoid for hundreds of clear samples.
+    weights = weights * (weights.size / weights.sum())
     if not np.isfinite(scores).all():
         bad = int((~np.isfinite(scores).all(axis=1)).sum())
         raise DataError(f"{bad} of {len(scores)} samples have scores that are not finite: calibration can't use them")

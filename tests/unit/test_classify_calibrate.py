@@ -41,7 +41,8 @@ def _scene(n_classes: int, n: int = 240) -> tuple[np.ndarray, np.ndarray, np.nda
     labels = np.arange(n) % n_classes
     scores = 3 * rng.normal(size=(n, n_classes))
     scores[np.arange(n), labels] += 4
-    return scores, labels, rng.uniform(0.2, 1, size=n)
+    weights = rng.uniform(0.2, 1, size=n)
+    return scores, labels, weights / weights.mean()
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:
@@ -128,6 +129,13 @@ def test_scores_that_say_nothing_give_everyone_the_classes_shares() -> None:
     labels = np.repeat([0, 1], [30, 10])
     out = fit_calibrator(np.zeros((40, 2)), labels, None, "sigmoid").apply(np.zeros((1, 2)))
     assert out[0, 1] == pytest.approx((10 * 11 / 12 + 30 / 32) / 40)
+
+
+def test_only_the_ratios_of_weights_count() -> None:
+    scores, labels, weights = _scene(3)
+    for method in METHODS:
+        one, other = (fit_calibrator(scores, labels, w, method) for w in (weights, weights / 10))  # type: ignore[arg-type]
+        np.testing.assert_allclose(one.apply(scores), other.apply(scores), rtol=1e-6)
 
 
 def test_cross_calibrated_leaves_a_fold_out_of_its_own_calibrator() -> None:
