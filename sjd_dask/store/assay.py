@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,10 +24,12 @@ from sjd_dask.store.features import FeatureSpace, load_features
 from sjd_dask.store.files import Files
 from sjd_dask.store.layout import Encoding, common_encoding
 from sjd_dask.store.region import Piece, RegionReader
-from sjd_dask.store.segment import hash_tree, is_layer_key, load_manifest, segment_path
+from sjd_dask.store.segment import SegmentRecord, hash_tree, is_layer_key, load_manifest, segment_path
 
 if TYPE_CHECKING:
     import xarray
+
+    from sjd_dask.store.catalogue.nights import Arrival
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,24 @@ class SegmentInfo:
     chunks: tuple[int, int]
     n_bytes: int
     manifest_hash: str
+
+    @staticmethod
+    def of(record: SegmentRecord) -> SegmentInfo:
+        """A segment that is not in the catalogue yet."""
+        return SegmentInfo(
+            record.segment_id, record.n_samples, record.encoding, record.chunks, record.n_bytes, record.manifest_hash
+        )
+
+
+class _Row(NamedTuple):
+    """A row's place, as the catalogue's records have it."""
+
+    sample_id: str
+    segment_id: str
+    row_index: int
+    row_hash: str
+    published_in: int
+    source_hash: str | None
 
 
 class Assay:
@@ -73,7 +94,7 @@ class Assay:
                 known = user_assays(connection)
                 raise SpecError(f"this cohort has no assay {name!r}; it has: {', '.join(known) or 'none yet'}")
             rows = t.rows.c
-            self._rows = connection.execute(
+            self._rows: Sequence[Any] = connection.execute(
                 sa.select(
                     rows.sample_id, rows.segment_id, rows.row_index, rows.row_hash, rows.published_in, rows.source_hash
                 )
@@ -90,6 +111,44 @@ class Assay:
 
     def __repr__(self) -> str:
         return f"<Assay {self.name!r}: {self.n_samples} samples x {self.n_features} features of {self.quantity}>"
+
+    def with_arrivals(self, arrivals: Iterable[Arrival]) -> Assay:
+        """This assay as it will be when segments that are written and not yet published are.
+
+        Parameters
+        ----------
+        arrivals : iterable of Arrival
+            From `ingest.pipeline.stage`; those of other assays are left out.
+
+        Returns
+        -------
+        Assay
+            Rows of new samples follow the published ones, a corrected sample's row is the new one; rows that are there
+            with the same content stay. Reads (and hashes what it reads) as the assay will after publication.
+
+        Raises
+        ------
+        DataError
+            An arrival with other features or another quantity, or a sample in two arrivals.
+        """
+        mine = [one for one in arrivals if one.assay == self.name]
+        laid: dict[str, _Row] = {}
+        live = self.row_hashes()
+        segments = dict(self.segments)
+        for one in mine:
+            if (one.record.quantity, one.record.feature_hash) != (self.quantity, self.feature_hash):
+                raise DataError(f"a segment of {one.record.quantity} does not have the features of {self!r}")
+            segments[one.record.segment_id] = SegmentInfo.of(one.record)
+            for index, (sample, row_hash) in enumerate(zip(one.record.sample_ids, one.row_hashes, strict=True)):
+                if sample in laid:
+                    raise DataError(f"sample {sample!r} of assay {self.name!r} is in two arrivals")
+                if live.get(sample) != row_hash:
+                    laid[sample] = _Row(sample, one.record.segment_id, index, row_hash, self.snapshot + 1, None)
+        result = copy(self)
+        result._rows = [row for row in self._rows if row.sample_id not in laid] + list(laid.values())
+        used = {row.segment_id for row in result._rows}
+        result.segments = {key: info for key, info in segments.items() if key in used}
+        return result
 
     @property
     def n_samples(self) -> int:

@@ -21,6 +21,7 @@ from sjd_dask.store.catalogue import tables as t
 from sjd_dask.store.catalogue.layers import LayerRows, PublishedLayer
 from sjd_dask.store.catalogue.results import ArraysFile
 from sjd_dask.store.catalogue.session import Catalogue, current_snapshot, engine_url, new_snapshot
+from sjd_dask.store.changes import Changes
 from sjd_dask.store.describe import describe, history
 from sjd_dask.store.files import Files, is_url, writing
 from sjd_dask.store.items import ResultItem, written
@@ -36,7 +37,7 @@ COHORT_FILE = "cohort.toml"
 DEFAULT_CATALOGUE = "sqlite:///catalogue.sqlite"
 
 
-class Cohort(ModelRegistry):
+class Cohort(ModelRegistry, Changes):
     """An open cohort; made by `open_cohort` or `create_cohort`.
 
     Attributes
@@ -114,7 +115,7 @@ class Cohort(ModelRegistry):
         ----------
         frame : DataFrame
             Index: sample ids. Its columns replace those columns for its samples, missing cells included; other columns
-            and other samples stay.
+            and other samples stay. Rows of withdrawn people are left out.
 
         Returns
         -------
@@ -128,6 +129,8 @@ class Cohort(ModelRegistry):
         """
         records = sample_records.checked_records(frame)
         with self.catalogue.write() as connection:
+            for one in sample_records.withdrawn_samples(connection, [], records):
+                del records[one]
             changed = sample_records.changed_records(connection, records)
             if not changed:
                 return None

@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 from store_helpers import betas, decoded, folder_as_bucket, put
 from store_layer_helpers import HASH, doubled, layer_values, put_layer, source_values
-from store_postgres import postgres_server
+from store_postgres import new_database, postgres_server
 
 from sjd_dask.errors import Busy, DataError, SjdError
 from sjd_dask.store.arrays import write_arrays
@@ -39,15 +39,6 @@ SPAWN = multiprocessing.get_context("spawn")
 def server() -> Iterator[str]:
     with postgres_server() as url:
         yield url
-
-
-def new_database(server_url: str) -> str:
-    name = f"t{time.time_ns()}"
-    admin = sa.create_engine(server_url.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    admin.dispose()
-    return server_url.rsplit("/", 1)[0] + "/" + name
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,62 +101,130 @@ def publish_segment(
     Busy
         The writer was taken for dead meanwhile.
     """
-    ids = list(record.sample_ids)
+    _check_ids(record, row_hashes)
+    try:
+        with catalogue.write() as connection:
+            take_staging(connection, staging_id)
+            check_withdrawn(connection, record.sample_ids, columns or {})
+            rows = compare_rows(connection, record, row_hashes, replace=replace)
+            changed = sample_records.changed_records(connection, columns) if columns else {}
+            if not rows.changes:
+                snapshot = None
+                if changed:
+                    snapshot = new_snapshot(connection, "samples", message, who=who)
+                    sample_records.insert_records(connection, changed, snapshot)
+                return Published(snapshot, rows.holder, 0, 0, rows.n_same)
+            snapshot = new_snapshot(connection, "replace" if rows.other else "ingest", message, who=who)
+            insert_rows(connection, rows, snapshot)
+            if changed:
+                sample_records.insert_records(connection, changed, snapshot)
+    except IntegrityError as error:
+        raise at_the_same_moment(record.assay) from error
+    return Published(snapshot, record.segment_id, len(rows.new), len(rows.other), rows.n_same)
+
+
+@dataclass(frozen=True)
+class ComparedRows:
+    """A finished segment's rows beside the live ones: places of new samples, and of those with other content."""
+
+    record: SegmentRecord
+    row_hashes: list[str]
+    live: dict[str, LiveRow]
+    new: list[int]
+    other: list[int]
+
+    @property
+    def changes(self) -> bool:
+        """Whether there is anything to publish."""
+        return bool(self.new or self.other)
+
+    @property
+    def n_same(self) -> int:
+        """Rows that are there already."""
+        return len(self.row_hashes) - len(self.new) - len(self.other)
+
+    @property
+    def holder(self) -> str:
+        """The segment that holds the first row already."""
+        return self.live[self.record.sample_ids[0]].segment_id
+
+
+def _check_ids(record: SegmentRecord, row_hashes: list[str]) -> None:
+    ids = record.sample_ids
     if len(row_hashes) != len(ids):
         raise ValueError(f"{len(row_hashes)} row hashes for {len(ids)} rows")
     if len(set(ids)) != len(ids):
         twice = sorted(one for one, count in Counter(ids).items() if count > 1)
         raise DataError(f"sample ids appear more than once in one segment: {', '.join(map(repr, twice[:5]))}")
-    try:
-        with catalogue.write() as connection:
-            take_staging(connection, staging_id)
-            check_assay(connection, record)
-            live = live_rows(connection, record.assay, ids)
-            new = [one for one in range(len(ids)) if ids[one] not in live]
-            other = [one for one in range(len(ids)) if ids[one] in live and live[ids[one]].row_hash != row_hashes[one]]
-            if other and not replace:
-                shown = ", ".join(repr(ids[one]) for one in other[:5])
-                raise DataError(
-                    f"{len(other)} of {len(ids)} samples are published in {record.assay!r} with other values: {shown}"
-                    f"{', ...' if len(other) > 5 else ''}; nothing was published. To correct them use --replace."
-                )
-            changed = sample_records.changed_records(connection, columns) if columns else {}
-            n_same = len(ids) - len(new) - len(other)
-            if not new and not other:
-                snapshot = None
-                if changed:
-                    snapshot = new_snapshot(connection, "samples", message, who=who)
-                    sample_records.insert_records(connection, changed, snapshot)
-                return Published(snapshot, live[ids[0]].segment_id, 0, 0, n_same)
-            snapshot = new_snapshot(connection, "replace" if other else "ingest", message, who=who)
-            insert_assay(connection, record, snapshot)
-            connection.execute(sa.insert(t.segments).values(**segment_values(record, snapshot)))
-            retired = [live[ids[one]].id for one in other]
-            for piece in in_pieces(retired):
-                connection.execute(sa.update(t.rows).where(t.rows.c.id.in_(piece)).values(retired_in=snapshot))
-            connection.execute(
-                sa.insert(t.rows),
-                [
-                    {
-                        "assay": record.assay,
-                        "sample_id": ids[one],
-                        "row_hash": row_hashes[one],
-                        "published_in": snapshot,
-                        "segment_id": record.segment_id,
-                        "row_index": one,
-                    }
-                    for one in sorted([*new, *other])
-                ],
-            )
-            if changed:
-                sample_records.insert_records(connection, changed, snapshot)
-    except IntegrityError as error:
-        # The index of live rows decides where locks did not.
+
+
+def compare_rows(
+    connection: sa.Connection, record: SegmentRecord, row_hashes: list[str], *, replace: bool
+) -> ComparedRows:
+    """What publishing a segment would change, inside the transaction that does it.
+
+    Raises
+    ------
+    DataError
+        As `publish_segment`.
+    """
+    _check_ids(record, row_hashes)
+    check_assay(connection, record)
+    ids = list(record.sample_ids)
+    live = live_rows(connection, record.assay, ids)
+    new = [one for one in range(len(ids)) if ids[one] not in live]
+    other = [one for one in range(len(ids)) if ids[one] in live and live[ids[one]].row_hash != row_hashes[one]]
+    if other and not replace:
+        shown = ", ".join(repr(ids[one]) for one in other[:5])
+        raise DataError(
+            f"{len(other)} of {len(ids)} samples are published in {record.assay!r} with other values: {shown}"
+            f"{', ...' if len(other) > 5 else ''}; nothing was published. To correct them use --replace."
+        )
+    return ComparedRows(record, row_hashes, live, new, other)
+
+
+def insert_rows(connection: sa.Connection, rows: ComparedRows, snapshot: int) -> None:
+    """Show the new rows and retire those they correct, inside the transaction that publishes them."""
+    record, ids = rows.record, rows.record.sample_ids
+    insert_assay(connection, record, snapshot)
+    connection.execute(sa.insert(t.segments).values(**segment_values(record, snapshot)))
+    retired = [rows.live[ids[one]].id for one in rows.other]
+    for piece in in_pieces(retired):
+        connection.execute(sa.update(t.rows).where(t.rows.c.id.in_(piece)).values(retired_in=snapshot))
+    connection.execute(
+        sa.insert(t.rows),
+        [
+            {
+                "assay": record.assay,
+                "sample_id": ids[one],
+                "row_hash": rows.row_hashes[one],
+                "published_in": snapshot,
+                "segment_id": record.segment_id,
+                "row_index": one,
+            }
+            for one in sorted([*rows.new, *rows.other])
+        ],
+    )
+
+
+def check_withdrawn(
+    connection: sa.Connection, sample_ids: Sequence[str], columns: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Refuse samples of people who were withdrawn after these samples were looked at."""
+    gone = sample_records.withdrawn_samples(connection, sample_ids, columns)
+    if gone:
         raise Busy(
-            f"another writer published some of these samples of {record.assay!r} at the same moment; nothing was "
-            f"published here. Run the same command again."
-        ) from error
-    return Published(snapshot, record.segment_id, len(new), len(other), n_same)
+            f"{len(gone)} of {len(sample_ids)} samples belong to people who were withdrawn meanwhile; nothing was "
+            f"published. Run the same command again: it leaves them out."
+        )
+
+
+def at_the_same_moment(assay: str) -> Busy:
+    """What the index of live rows says where locks did not decide."""
+    return Busy(
+        f"another writer published some of these samples of {assay!r} at the same moment; nothing was "
+        f"published here. Run the same command again."
+    )
 
 
 def segment_values(record: SegmentRecord, snapshot: int) -> dict[str, Any]:

@@ -197,11 +197,16 @@ def next_version(connection: sa.Connection, kind: str, name: str) -> int:
     return int(connection.execute(sa.select(sa.func.max(t.results.c.version)).where(same)).scalar() or 0) + 1
 
 
+def new_result_id() -> str:
+    """An id for a result's record."""
+    return secrets.token_hex(8)
+
+
 def insert_result(
     connection: sa.Connection, item: NewResult, version: int, snapshot: int, run_id: str | None
 ) -> ResultRecord:
     """Make stored files visible as a version of a result, inside the transaction that publishes them."""
-    result_id = secrets.token_hex(8)
+    result_id = new_result_id()
     connection.execute(
         sa.insert(t.results).values(
             id=result_id,

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from sjd_dask.errors import Busy, SpecError
 from sjd_dask.store.catalogue import tables as t
-from sjd_dask.store.catalogue.session import Catalogue, current_snapshot, owner_of, owner_values
+from sjd_dask.store.catalogue.session import Catalogue, current_snapshot, owner_of, owner_values, undone_changes
 from sjd_dask.store.owners import Owner, is_alive
 
 STATES = ("running", "interrupted", "failed", "cancelled", "published")
@@ -151,7 +151,7 @@ def claim_run(
                 f"run {found.id} ({found.job}, output {found.output!r}) is being worked on by {found.owner}; nothing "
                 f"was started. Wait for it, or stop it with: sjd cancel COHORT {found.id}"
             )
-        if found.state == "published" and _has_live_results(connection, found.id):
+        if found.state == "published" and _stands(connection, found.id):
             return Claim("published", found)
         connection.execute(
             sa.update(t.runs)
@@ -184,12 +184,17 @@ def _check_view(connection: sa.Connection, snapshot: int) -> None:
         )
 
 
-def _has_live_results(connection: sa.Connection, run_id: str) -> bool:
+def _stands(connection: sa.Connection, run_id: str) -> bool:
+    """Whether what a run published is still there, at least in part."""
     query = sa.select(sa.func.count()).where(t.results.c.run_id == run_id)
     total = int(connection.execute(query).scalar() or 0)
     live = int(connection.execute(query.where(t.results.c.retired_in.is_(None))).scalar() or 0)
-    # A run may publish without a result table (a layer's rows, say): then there is nothing that was taken back.
-    return total == 0 or live > 0
+    if total and not live:
+        return False
+    # A run may publish without a result (rows of a layer, say), or nothing at all.
+    of_run = sa.select(t.snapshots.c.id).where(t.snapshots.c.run_id == run_id, t.snapshots.c.undoes.is_(None))
+    changes = set(connection.execute(of_run).scalars())
+    return not changes or bool(changes - set(undone_changes(connection)))
 
 
 def _stale(run_id: str, epoch: int, found: Run | None) -> Busy:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from sjd_dask import names
 from sjd_dask.errors import DataError
 from sjd_dask.store.catalogue import tables as t
 from sjd_dask.store.catalogue.session import as_of, in_pieces
+from sjd_dask.store.catalogue.tombstones import withdrawn_ids
 
 
 def plain_value(value: Any) -> Any:
@@ -103,6 +104,24 @@ def changed_records(connection: sa.Connection, records: dict[str, dict[str, Any]
         if before is None or merged != before or list(map(type, merged.values())) != list(map(type, before.values())):
             changed[sample_id] = encode(merged)
     return changed
+
+
+def withdrawn_samples(
+    connection: sa.Connection, sample_ids: Iterable[str], columns: Mapping[str, Mapping[str, Any]]
+) -> set[str]:
+    """Those of the samples that were withdrawn, or whose person was, as `columns` or the cohort name the person."""
+    ids = list(dict.fromkeys([*sample_ids, *columns]))
+    if connection.execute(sa.select(t.tombstones.c.keyed_hash).limit(1)).scalar() is None:
+        return set()
+    known = t.sample_columns.c
+    persons: dict[str, Any] = {}
+    for piece in in_pieces(ids):
+        query = sa.select(known.sample_id, known.content).where(known.retired_in.is_(None), known.sample_id.in_(piece))
+        persons |= {one: json.loads(content).get(names.PERSON_ID) for one, content in connection.execute(query)}
+    persons |= {one: record[names.PERSON_ID] for one, record in columns.items() if record.get(names.PERSON_ID)}
+    asked = {str(one) for one in persons.values() if one is not None}
+    gone = withdrawn_ids(connection, {*ids, *asked})
+    return {one for one in ids if one in gone or str(persons.get(one)) in gone}
 
 
 def _parsed(contents: list[str]) -> list[dict[str, Any]]:

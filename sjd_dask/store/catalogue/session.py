@@ -155,6 +155,26 @@ class Catalogue:
                         connection.exec_driver_sql("LOCK TABLE meta IN EXCLUSIVE MODE")
                 yield connection
 
+    def vacuum(self) -> None:
+        """Write the database anew without what was deleted from it.
+
+        Raises
+        ------
+        Busy
+            Another process reads or writes it.
+        """
+        with self._clear_errors("the database was not written anew"):
+            if self.is_sqlite:
+                raw = self._engine.raw_connection()
+                try:
+                    raw.cursor().execute("VACUUM")
+                finally:
+                    raw.close()
+                return
+            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                for table in t.metadata.sorted_tables:
+                    connection.exec_driver_sql(f'VACUUM (FULL) "{table.name}"')
+
     @contextmanager
     def _clear_errors(self, undone: str) -> Iterator[None]:
         try:
@@ -190,16 +210,36 @@ def who_am_i() -> str:
 
 
 def new_snapshot(
-    connection: sa.Connection, kind: str, message: str, *, who: str | None = None, run_id: str | None = None
+    connection: sa.Connection,
+    kind: str,
+    message: str,
+    *,
+    who: str | None = None,
+    run_id: str | None = None,
+    undoes: int | None = None,
 ) -> int:
-    """Number and log a change, inside the write transaction that makes it."""
+    """Number and log a change, inside the write transaction that makes it. `undoes`: the change that it takes back."""
     number = current_snapshot(connection) + 1
     connection.execute(
         sa.insert(t.snapshots).values(
-            id=number, time=now(), kind=kind, message=message, who=who or who_am_i(), run_id=run_id
+            id=number, time=now(), kind=kind, message=message, who=who or who_am_i(), run_id=run_id, undoes=undoes
         )
     )
     return number
+
+
+def undone_changes(connection: sa.Connection) -> dict[int, int]:
+    """Changes that were taken back, and by which change; not those whose taking back was taken back itself."""
+    columns = t.snapshots.c
+    pairs = connection.execute(
+        sa.select(columns.id, columns.undoes).where(columns.undoes.is_not(None)).order_by(columns.id.desc())
+    )
+    undone: dict[int, int] = {}
+    for number, before in pairs:
+        # The newest first: whether a change stands is known before what it took back is looked at.
+        if number not in undone:
+            undone[before] = number
+    return undone
 
 
 def current_snapshot(connection: sa.Connection) -> int:

@@ -157,7 +157,8 @@ results = Table(
     Column("meta", Text, nullable=False),
     Column("published_in", Integer, ForeignKey("snapshots.id"), nullable=False),
     Column("retired_in", Integer, ForeignKey("snapshots.id")),
-    Index("uq_results_version", "kind", "name", "version", unique=True),
+    # A version that was taken back and comes again has two records, and one at a time is live.
+    Index("uq_results_live", "kind", "name", "version", unique=True, sqlite_where=_LIVE, postgresql_where=_LIVE),
 )
 
 # NAME@production is the live record of that name. `action`: promote, or rollback (to a version that was there before).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,13 @@ import pandas as pd
 
 from sjd_dask import names
 from sjd_dask.errors import DataError, SpecError
+from sjd_dask.store.catalogue.nights import Arrival
 from sjd_dask.store.ingest.columns import load_sheet
 from sjd_dask.store.ingest.reconcile import read_features
 from sjd_dask.store.ingest.report import IngestReport
 from sjd_dask.store.ingest.sources import Orientation, SourceOptions
 from sjd_dask.store.ingest.validate import MissingLimits
-from sjd_dask.store.ingest.work import Progress, Work
+from sjd_dask.store.ingest.work import Progress, StagedIngest, Work
 from sjd_dask.store.layout import check_quantity
 from sjd_dask.store.segment import check_name
 
@@ -98,9 +100,106 @@ def ingest(
         Storage refused (disk full, read-only).
     """
     started = time.monotonic()
+    staged = stage(
+        cohort,
+        assay,
+        matrix,
+        quantity=quantity,
+        samples=samples,
+        features=features,
+        rows=rows,
+        replace=replace,
+        dtype=dtype,
+        scale=scale,
+        missing=missing,
+        sample_column=sample_column,
+        layer=layer,
+        max_missing=max_missing,
+        warn_missing=warn_missing,
+        message=message,
+        progress=progress,
+    )
+    report, arrival = staged.report, staged.arrival
+    try:
+        if arrival is None:
+            if staged.columns is not None:
+                report.snapshot = cohort.add_samples(staged.columns, staged.message)
+            return report
+        tell = progress or (lambda *_: None)
+        try:
+            tell("publish", 0, 1)
+            done = cohort.publish_segment(
+                arrival.staging_id,
+                arrival.record,
+                arrival.row_hashes,
+                replace=replace,
+                message=staged.message,
+                sample_columns=staged.columns,
+            )
+        except BaseException:
+            cohort.abandon(arrival.staging_id)
+            raise
+        report.status = "unchanged" if done.noop else "published"
+        report.segment_id, report.snapshot = done.segment_id, done.snapshot
+        tell("publish", 1, 1)
+        return report
+    finally:
+        report.seconds = time.monotonic() - started
+
+
+def stage(
+    cohort: Cohort,
+    assay: str,
+    matrix: Path | str,
+    *,
+    quantity: str | None = None,
+    samples: Path | str | pd.DataFrame | None = None,
+    features: Path | str | pd.DataFrame | None = None,
+    rows: Orientation | None = None,
+    replace: bool = False,
+    dtype: str | None = None,
+    scale: float | None = None,
+    missing: float | None = None,
+    sample_column: str | None = None,
+    layer: str | None = None,
+    max_missing: float = 0.5,
+    warn_missing: float = 0.05,
+    message: str = "",
+    progress: Progress | None = None,
+    beside: Sequence[Arrival] = (),
+) -> StagedIngest:
+    """All of an ingest but its publication: the matrix is checked and written, and nobody sees it.
+
+    Parameters
+    ----------
+    beside : sequence of Arrival
+        Segments that are staged already and will be published in the same change. Samples that they hold with the same
+        content are unchanged; with other content the matrix is refused.
+
+    All others as in `ingest`.
+
+    Returns
+    -------
+    StagedIngest
+        Its arrival, where there is one, is published by `Cohort.publish_night`, or given up by ``cohort.abandon`` with
+        its staging id. When this process dies, the next writer removes it. `Assay.with_arrivals` reads it before.
+
+    Raises
+    ------
+    DataError, SpecError, Busy, SjdError
+        As `ingest`; nothing is left behind.
+    """
+    started = time.monotonic()
     check_name(assay, "an assay")
     path = Path(matrix)
     known = cohort.assay(assay) if assay in cohort.assays() else None
+    mine = [one for one in beside if one.assay == assay]
+    if mine and known is None:
+        raise DataError(
+            f"assay {assay!r} is new, and {path} is the second matrix of it that is to be published at once; ingest "
+            "the first one by itself."
+        )
+    known = known.with_arrivals(mine) if known is not None else None
     if quantity is None:
         if known is None:
             raise SpecError(
@@ -130,12 +229,15 @@ def ingest(
         message=message or f"ingest {path.name}",
         progress=progress,
         report=report,
+        beside=mine,
     )
     options = SourceOptions(rows=rows, scale=scale, missing=missing, layer=layer, quantity=quantity)
+    staged = None
     try:
-        return work.run(options)
+        staged = work.run(options)
+        return staged
     finally:
-        # Still staged: refused, interrupted or unchanged. Whatever was written goes.
-        if work.staging is not None:
+        # Refused, interrupted or unchanged: whatever was written goes.
+        if work.staging is not None and (staged is None or staged.arrival is None):
             cohort.abandon(work.staging)
         report.seconds = time.monotonic() - started

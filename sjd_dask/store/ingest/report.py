@@ -15,8 +15,9 @@ class IngestReport:
     Attributes
     ----------
     assay, quantity, matrix : str
-    status : {'published', 'unchanged'}
-        'unchanged': every sample was there already with the same content; no segment was written.
+    status : {'published', 'staged', 'unchanged'}
+        'unchanged': every sample was there already with the same content; no segment was written. 'staged': written,
+        and not published yet.
     segment_id : str or None
         The new segment, or the one that already holds the content.
     snapshot : int or None
@@ -25,6 +26,8 @@ class IngestReport:
         Of the matrix as stored.
     new, replaced, unchanged : list of str
         Sample ids.
+    n_withdrawn : int
+        Samples that were left out because their people were withdrawn. Nothing else here counts or names them.
     encoding : dict
         dtype, scale_factor, fill_value.
     encoding_error : float
@@ -48,7 +51,7 @@ class IngestReport:
     assay: str
     quantity: str
     matrix: str
-    status: Literal["published", "unchanged"] = "published"
+    status: Literal["published", "staged", "unchanged"] = "published"
     segment_id: str | None = None
     snapshot: int | None = None
     n_samples: int = 0
@@ -56,6 +59,7 @@ class IngestReport:
     new: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
+    n_withdrawn: int = 0
     encoding: dict[str, Any] = field(default_factory=dict)
     encoding_error: float = 0.0
     n_missing: int = 0
@@ -75,7 +79,9 @@ class IngestReport:
 
     def lines(self) -> list[str]:
         """The report in short lines."""
-        if self.status == "unchanged":
+        if self.status == "unchanged" and not self.n_samples:
+            lines = [f"{self.assay}: nothing was written"]
+        elif self.status == "unchanged":
             lines = [
                 f"{self.assay}: unchanged: all {self.n_samples:,} samples of {self.matrix} are there with the same "
                 f"content "
@@ -84,8 +90,10 @@ class IngestReport:
             if self.snapshot is not None:
                 lines.append(f"sample columns were updated (snapshot {self.snapshot})")
         else:
+            done = "staged" if self.snapshot is None else "published"
+            where = "" if self.snapshot is None else f" in snapshot {self.snapshot}"
             lines = [
-                f"{self.assay}: published segment {self.segment_id} in snapshot {self.snapshot}: {len(self.new):,} "
+                f"{self.assay}: {done} segment {self.segment_id}{where}: {len(self.new):,} "
                 f"new and "
                 f"{len(self.replaced):,} replaced samples x {self.n_features:,} features of {self.quantity}, "
                 f"{self.n_bytes:,} bytes"
@@ -94,6 +102,8 @@ class IngestReport:
                 lines.append(
                     f"{len(self.unchanged):,} samples were there with the same content: {name_some(self.unchanged)}"
                 )
+        if self.n_withdrawn:
+            lines.append(f"{self.n_withdrawn:,} samples of withdrawn people were left out")
         error = f", error at most {self.encoding_error:.2g}" if self.encoding_error else ""
         lines.append(f"stored as {self.encoding.get('dtype')}{error}; {self.n_missing:,} missing values")
         if self.features_permuted:

@@ -1,4 +1,4 @@
-"""One ingest under way: read, check, spool, encode, write, publish; nothing is seen before the last step.
+"""One ingest under way: read, check, spool, encode, write; nothing is seen before it is published.
 
 Memory is bounded whatever the matrix: a few blocks of text, the spool's 256 MB (beyond that a nameless file), and three
 tiles of 64 MB or of one chunk.
@@ -7,7 +7,7 @@ tiles of 64 MB or of one chunk.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -19,6 +19,7 @@ import pandas as pd
 
 from sjd_dask import names
 from sjd_dask.errors import DataError
+from sjd_dask.store.catalogue.nights import Arrival
 from sjd_dask.store.files import writing
 from sjd_dask.store.ingest.columns import join_sheet, merge_columns
 from sjd_dask.store.ingest.ids import check_ids, name_some
@@ -43,6 +44,27 @@ _WHOLE = Encoding("uint32", None, int(np.iinfo(np.uint32).max))
 _WHOLE_WIDE = Encoding("uint64", None, int(np.iinfo(np.uint64).max))
 
 
+@dataclass(frozen=True)
+class StagedIngest:
+    """A matrix that was brought in and is not published yet.
+
+    Attributes
+    ----------
+    arrival : Arrival or None
+        The written segment; None where all of it is there already.
+    columns : DataFrame or None
+        Sample columns that came with it.
+    report : IngestReport
+    message : str
+        For the log.
+    """
+
+    arrival: Arrival | None
+    columns: pd.DataFrame | None
+    report: IngestReport
+    message: str
+
+
 @dataclass
 class Work:
     """One ingest under way."""
@@ -60,6 +82,8 @@ class Work:
     message: str
     progress: Progress | None
     report: IngestReport
+    beside: Sequence[Arrival] = ()
+    withdrawn: set[str] = field(default_factory=set)
     segment_id: str = field(default_factory=new_segment_id)
     staging: str | None = None
     _beat: float = field(default_factory=time.monotonic)
@@ -76,7 +100,13 @@ class Work:
     def stage(self, sample_ids: list[str]) -> None:
         """Announce the samples, so that a second writer of one of them is turned away."""
         if self.staging is None:
-            self.staging = self.cohort.begin_staging(self.assay, self.segment_id, sample_ids)
+            staged = self.staged_hashes()
+            mine = [one for one in sample_ids if one not in staged and one not in self.withdrawn]
+            self.staging = self.cohort.begin_staging(self.assay, self.segment_id, mine)
+
+    def staged_hashes(self) -> dict[str, str]:
+        """Row hashes of samples that lie in segments beside this one, to be published together with it."""
+        return {one: value for arrival in self.beside for one, value in arrival.hashes().items()}
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -97,12 +127,19 @@ class Work:
         space = self.known.feature_space if self.known is not None else None
         return match_features(feature_ids, space, self.table, source.feature_columns, str(self.path), self.assay)
 
-    def check_samples(self, sample_ids: list[str]) -> None:
-        """Check the ids of the samples and join the sheet."""
+    def check_samples(self, source: MatrixSource, sample_ids: list[str]) -> None:
+        """Check the ids of the samples, leave out those of withdrawn people, and join the sheet."""
         if not sample_ids:
             raise DataError(f"{self.path}: there are no samples.")
         check_ids(sample_ids, "sample", str(self.path))
-        if self.sheet is not None:
+        self.withdrawn = self.cohort.withdrawn_samples(sample_ids, merge_columns(source.sample_columns, self.sheet))
+        if self.withdrawn:
+            kept = [one for one in sample_ids if one not in self.withdrawn]
+            self.report.n_withdrawn = len(sample_ids) - len(kept)
+            sample_ids = kept
+            if self.sheet is not None:
+                self.sheet = self.sheet[~self.sheet.index.isin(list(self.withdrawn))]
+        if self.sheet is not None and sample_ids:
             join_sheet(self.report, sample_ids, self.sheet, str(self.path))
 
     def first_block(self, source: MatrixSource) -> Iterator[Block]:
@@ -146,26 +183,36 @@ class Work:
 
     def select(self, spooled: Spooled, sample_ids: list[str], encoding: Encoding) -> npt.NDArray[np.int64]:
         """Which samples to write: new ones, and with `replace` those whose content changed."""
-        every = np.arange(len(sample_ids), dtype=np.int64)
-        live = self.cohort.published_hashes(self.assay, sample_ids) if self.known is not None else {}
-        if not live:
-            self.report.new = list(sample_ids)
+        every = np.array([i for i, one in enumerate(sample_ids) if one not in self.withdrawn], dtype=np.int64)
+        ids = [sample_ids[i] for i in every]
+        staged = self.staged_hashes()
+        live = self.cohort.published_hashes(self.assay, ids) if self.known is not None else {}
+        if not live and not staged:
+            self.report.new = ids
             return every
-        total = len(sample_ids) * len(spooled.order)
+        total = len(ids) * len(spooled.order)
         hashes = hash_rows(
             spooled, every, self.cohort.layout, encoding, progress=lambda done: self.tell("compare", done, total)
         )
-        changed = []
-        for name, value in zip(sample_ids, hashes, strict=True):
-            if name not in live:
-                self.report.new.append(name)
-            elif live[name] == value:
+        changed, disputed = [], []
+        for name, value in zip(ids, hashes, strict=True):
+            if staged.get(name, live.get(name)) == value:
                 self.report.unchanged.append(name)
+            elif name in staged:
+                disputed.append(name)
+            elif name not in live:
+                self.report.new.append(name)
             else:
                 changed.append(name)
+        if disputed:
+            raise DataError(
+                f"{len(disputed):,} of the {len(ids):,} samples of {self.path} are in another file that is to be "
+                f"published with it, with other content: {name_some(disputed)}. Which is right can't be told: leave "
+                "one of the files out."
+            )
         if changed and not self.replace:
             raise DataError(
-                f"{len(changed):,} of the {len(sample_ids):,} samples of {self.path} are published in assay "
+                f"{len(changed):,} of the {len(ids):,} samples of {self.path} are published in assay "
                 f"{self.assay!r} with "
                 f"other content: {name_some(changed)}. If these are corrections, say --replace; otherwise give the "
                 f"samples "
@@ -174,6 +221,13 @@ class Work:
         self.report.replaced = changed
         written = set(self.report.new) | set(changed)
         return np.array([i for i, name in enumerate(sample_ids) if name in written], dtype=np.int64)
+
+    def columns(self, source: MatrixSource) -> pd.DataFrame | None:
+        """Sample columns of the file and of the sheet, without those of withdrawn people."""
+        found = merge_columns(source.sample_columns, self.sheet)
+        if found is not None and self.withdrawn:
+            found = found[~found.index.isin(list(self.withdrawn))]
+        return found if found is not None and len(found) else None
 
     def final_encoding(self, source: MatrixSource, checker: BlockChecker) -> Encoding:
         """How the values are stored, now that their range is known."""
@@ -195,6 +249,9 @@ class Work:
         if match.dropped:
             n_features -= len(match.dropped)
             missing = count_missing(spooled, len(sample_ids), self.cohort.layout) - len(match.absent)
+        if self.withdrawn:
+            kept = np.array([one not in self.withdrawn for one in sample_ids])
+            missing, sample_ids = missing[kept], [one for one in sample_ids if one not in self.withdrawn]
         high, warnings = check_missing(sample_ids, missing, n_features, self.limits, str(self.path))
         self.report.n_missing = int(missing.sum())
         self.report.high_missing = high
@@ -202,18 +259,16 @@ class Work:
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    def unchanged(self, columns: pd.DataFrame | None) -> IngestReport:
-        """Everything is there already: let go, and update the sample columns if some were given."""
+    def unchanged(self, columns: pd.DataFrame | None) -> StagedIngest:
+        """Everything is there already: nothing is written."""
         self.report.status = "unchanged"
         if self.known is not None:
             rows = self.known.rows()
             own = rows[rows["sample_id"].isin(self.report.unchanged[:1])]
             self.report.segment_id = str(own["segment_id"].iloc[0]) if len(own) else None
-        if columns is not None:
-            self.report.snapshot = self.cohort.add_samples(columns, self.message)
-        return self.report
+        return StagedIngest(None, columns, self.report, self.message)
 
-    def publish(
+    def write(
         self,
         spooled: Spooled,
         match: FeatureMatch,
@@ -221,8 +276,8 @@ class Work:
         sample_ids: list[str],
         encoding: Encoding,
         columns: pd.DataFrame | None,
-    ) -> IngestReport:
-        """Write the segment and make it visible in one transaction."""
+    ) -> StagedIngest:
+        """Write the segment; nobody sees it yet."""
         assert self.staging is not None
         chosen = [sample_ids[i] for i in selected]
         writer = SegmentWriter(
@@ -240,23 +295,13 @@ class Work:
             spooled, selected, self.cohort.layout, encoding, writer, lambda done: self.tell("write", done, total)
         )
         record = writer.finish()
-        self.tell("publish", 0, 1)
-        done = self.cohort.publish_segment(
-            self.staging, record, hashes, replace=self.replace, message=self.message, sample_columns=columns
-        )
-        self.staging = None
-        self.report.segment_id = done.segment_id
-        self.report.snapshot = done.snapshot
-        self.report.n_bytes = record.n_bytes
-        if done.noop:
-            self.report.status = "unchanged"
-        self.tell("publish", 1, 1)
-        return self.report
+        self.report.status, self.report.segment_id, self.report.n_bytes = "staged", record.segment_id, record.n_bytes
+        return StagedIngest(Arrival(self.staging, record, hashes, self.replace), columns, self.report, self.message)
 
     # -- the whole -------------------------------------------------------------------------------------------------
 
-    def run(self, options: SourceOptions) -> IngestReport:
-        """Ingest the matrix."""
+    def run(self, options: SourceOptions) -> StagedIngest:
+        """Read, check and write the matrix."""
         folder = self.cohort.files.root
         if folder is not None:
             with writing(str(folder), "nothing was ingested"):
@@ -267,7 +312,7 @@ class Work:
             if source.feature_ids is not None:
                 match = self.match(source, source.feature_ids)
             if source.sample_ids is not None:
-                self.check_samples(source.sample_ids)
+                self.check_samples(source, source.sample_ids)
                 self.stage(source.sample_ids)
             encoding = encoding_for(self.quantity, source.dtype, np.nan, np.nan, self.dtype)
             if self.quantity == names.COUNTS and not encoding.is_float:
@@ -279,20 +324,21 @@ class Work:
                 sample_ids = source.minor_ids if source.orientation == "features" else major
                 feature_ids = major if source.orientation == "features" else source.minor_ids
                 if source.sample_ids is None:
-                    self.check_samples(sample_ids)
+                    self.check_samples(source, sample_ids)
                     self.stage(sample_ids)
                 if match is None:
                     match = self.match(source, feature_ids)
-                self.report.n_samples, self.report.n_features = len(sample_ids), match.space.n_features
+                self.report.n_samples = len(sample_ids) - self.report.n_withdrawn
+                self.report.n_features = match.space.n_features
                 self.report.features_dropped, self.report.features_absent = len(match.dropped), len(match.absent)
                 self.report.features_permuted = match.is_permuted
                 spooled = Spooled(spool.finish(), source.orientation, encoding, match.order)
                 self.check_shares(spooled, match, checker, sample_ids, len(feature_ids))
                 final = self.final_encoding(source, checker)
-                columns = merge_columns(source.sample_columns, self.sheet)
+                columns = self.columns(source)
                 selected = self.select(spooled, sample_ids, final)
                 if not len(selected):
                     return self.unchanged(columns)
-                return self.publish(spooled, match, selected, sample_ids, final, columns)
+                return self.write(spooled, match, selected, sample_ids, final, columns)
             finally:
                 spool.close()

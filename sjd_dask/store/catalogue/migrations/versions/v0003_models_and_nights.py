@@ -21,8 +21,17 @@ def _snapshot(name: str, nullable: bool = False) -> sa.Column[int]:
 
 
 def upgrade() -> None:
-    """Add the tables, the column, and the cohort's key for ids where there is none."""
+    """Add the tables and the column, let a version come back, and make the cohort's key for ids where there is none."""
     op.add_column("snapshots", sa.Column("undoes", sa.Integer, nullable=True))
+    op.drop_index("uq_results_version", "results")
+    op.create_index(
+        "uq_results_live",
+        "results",
+        ["kind", "name", "version"],
+        unique=True,
+        sqlite_where=_LIVE,
+        postgresql_where=_LIVE,
+    )
     op.create_table(
         "promotions",
         sa.Column("id", _LONG, primary_key=True, autoincrement=True),
