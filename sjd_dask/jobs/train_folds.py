@@ -40,11 +40,14 @@ class Told:
         Share of its training samples whose group, found again, is not the one of the full grouping.
     unmatched : int
         Training samples in groups that share nobody with any class.
+    coreless : tuple of str
+        Classes that had no core sample among the groups found again: all of their samples are trained on.
     """
 
     pending: list[str]
     moved: float | None = None
     unmatched: int = 0
+    coreless: tuple[str, ...] = ()
 
 
 def outer_folds(spec: TrainSpec, labelled: Labelled) -> NDArray[np.int64]:
@@ -103,7 +106,7 @@ class Splitter:
         test = np.array([place[one] for one in judged if there[place[one]]], dtype=np.int64)
         pending = [one for one in judged if not there[place[one]]]
         truth = frame.loc[~out]
-        moved, unmatched = None, 0
+        moved, unmatched, coreless = None, 0, ()
         if told_groups is None:
             train = truth
         else:
@@ -114,12 +117,15 @@ class Splitter:
             if not self.spec.core:
                 train = train.assign(**{CORE: True})
             moved = float((train[LABEL] != truth[LABEL].reindex(train.index)).mean())
+            # The algorithms may agree on nobody of a class here, though they do among all: the fold is judged as it is.
+            coreless = tuple(sorted(set(train[LABEL]) - set(train.loc[train[CORE], LABEL])))
+            train = train.assign(**{CORE: train[CORE] | train[LABEL].isin(coreless)})
         train = train[[bool(there[place[str(one)]]) for one in train.index]]
         try:
             fold = self._fold(repeat, number, source, train, test, phases)
         except SjdError as error:
             raise type(error)(f"outer fold {number + 1} of {self.spec.folds.outer}: {error}") from error
-        return fold, Told(pending, moved, unmatched)
+        return fold, Told(pending, moved, unmatched, coreless)
 
     def final(self, phases: Phases) -> Fold:
         """Everybody, with the labels and the normalisation as they are."""

@@ -109,6 +109,7 @@ def folds_table(judged: Sequence[Judged]) -> pd.DataFrame:
                 "n_test": len(fold.test) + len(told.pending),
                 "n_pending": len(told.pending),
                 "n_unmatched": told.unmatched,
+                "coreless": ", ".join(told.coreless),
                 "share_moved": np.nan if told.moved is None else told.moved,
                 "n_panel": len(ids),
             }
