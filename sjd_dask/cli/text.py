@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 
@@ -78,6 +79,28 @@ def runs_text(rows: Sequence[dict[str, Any]]) -> str:
     """`sjd runs`."""
     shown = [[r["run"], r["state"], r["job"], r["output"], r["attempt"], r["message"]] for r in rows]
     return table(shown, ["run", "state", "job", "output", "attempt", "message"]) or "no run yet"
+
+
+def history_text(rows: Sequence[dict[str, Any]]) -> str:
+    """`sjd history`."""
+    shown = [
+        [
+            *(r[name] for name in ("visit", "date", "sample_id", "status", "call")),
+            None if r["confidence"] is None else f"{r['confidence']:.3f}",
+            r["reported"],
+            r["model"],
+            day(r["published_at"]),
+            day(r["retired_at"]) or "today",
+        ]
+        for r in rows
+    ]
+    header = ["visit", "date", "sample", "status", "call", "confidence", "reported", "model", "since", "until"]
+    return table([["" if value is None else str(value) for value in row] for row in shown], header)
+
+
+def day(seconds: float | None) -> str:
+    """A moment as a day, in UTC; "" where there is none."""
+    return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).date().isoformat()
 
 
 def fields_text(facts: dict[str, Any]) -> str:
