@@ -84,6 +84,12 @@ def warn(warnings: Sequence[str]) -> None:
         print(f"sjd: warning: {warning}", file=sys.stderr)
 
 
+def say(notes: Sequence[str]) -> None:
+    """What was done, where no result tells it."""
+    for note in notes:
+        print(note, file=sys.stderr)
+
+
 def set_logging(quiet: bool, verbose: bool) -> None:
     # Read when distributed is first imported, here and in the workers: its own log is for those who ask.
     os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "info" if verbose else "warning")

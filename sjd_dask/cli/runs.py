@@ -19,6 +19,7 @@ from sjd_dask.cli.options import (
     SpecArgument,
     WorkersOption,
     emit,
+    say,
     warn,
 )
 from sjd_dask.errors import Interrupted, SjdError
@@ -64,6 +65,8 @@ def _published(outcome: Any, report: Path | None, as_json: bool) -> None:
         from sjd_dask.report import write_report
 
         write_report(outcome.cohort, outcome.results[0], report)
+    if not as_json:
+        say(outcome.notes)
     emit(as_json, outcome.to_json(), "\n".join(outcome.results))
 
 

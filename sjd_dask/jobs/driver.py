@@ -6,12 +6,13 @@ the job compute its parts, and publishes: one catalogue transaction, last.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from sjd_dask.errors import DataError, SpecError
 from sjd_dask.jobs.spec import JOBS, JobSpec, parse_spec, read_spec
@@ -85,6 +86,17 @@ class Job(Protocol):
         """Make them visible in one transaction, and give the references of the results."""
 
 
+@runtime_checkable
+class HeldJob(Protocol):
+    """A job that nobody else may do at the same time. What it will do, and so its fingerprint, is known once it is
+    held."""
+
+    notes: list[str]
+
+    def hold(self) -> contextlib.AbstractContextManager[None]:
+        """Keep others out, and find what there is to do."""
+
+
 @dataclasses.dataclass
 class Outcome:
     """What a run led to."""
@@ -95,6 +107,7 @@ class Outcome:
     results: list[str]
     warnings: list[str]
     seconds: float
+    notes: list[str] = dataclasses.field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for --json."""
@@ -103,6 +116,7 @@ class Outcome:
             "state": self.state,
             "results": self.results,
             "warnings": self.warnings,
+            "notes": self.notes,
             "seconds": round(self.seconds, 3),
         }
 
@@ -176,6 +190,15 @@ def stored_spec(spec: JobSpec) -> dict[str, Any]:
 
 
 def _run(job: Job, cluster: str | Cluster, workers: int | None, quiet: bool) -> Outcome:
+    if not isinstance(job, HeldJob):
+        return _claim_and_run(job, cluster, workers, quiet)
+    begin = time.perf_counter()
+    with job.hold():
+        outcome = _claim_and_run(job, cluster, workers, quiet)
+    return dataclasses.replace(outcome, seconds=time.perf_counter() - begin, notes=job.notes)
+
+
+def _claim_and_run(job: Job, cluster: str | Cluster, workers: int | None, quiet: bool) -> Outcome:
     from sjd_dask.runtime.events import Message, progress
     from sjd_dask.runtime.runs import open_run
 
@@ -252,7 +275,8 @@ def resume_job(
     stored = get_run(cohort.catalogue, run_id)
     spec = parse_spec({**stored.spec, "cohort": cohort.path}, f"run {stored.id}")
     job = prepare(spec, Path())
-    if job.fingerprint != stored.fingerprint:
+    # A held job's work is found when it runs: it takes up the parts of that run, or is a new one.
+    if not isinstance(job, HeldJob) and job.fingerprint != stored.fingerprint:
         raise DataError(
             f"run {stored.id} can't be resumed: samples, sample columns or methods changed since it began, and its "
             "parts no longer fit. Run its spec again with `sjd run`: that is a new run."

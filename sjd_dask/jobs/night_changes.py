@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -186,7 +186,7 @@ def call_changes(before: Night | None, after: Night) -> tuple[list[str], list[di
         retire = [*now.index[begin & known], *before.calls.index.difference(now.index)]
     rows = now.loc[begin]
     table = {name: _plain(_column(rows, name)) for name in CALL_COLUMNS}
-    table["run_id"], table["row_hash"] = _plain(rows["run"]), _plain(after.state["row_hash"].loc[rows.index])
+    table["row_hash"] = _plain(after.state["row_hash"].loc[rows.index])
     columns = [names.SAMPLE_ID, *table]
     return retire, [dict(zip(columns, row, strict=True)) for row in zip(rows.index, *table.values(), strict=True)]
 
@@ -349,54 +349,66 @@ class _Comparison:
         return pd.concat([found, empty], ignore_index=True) if len(found) else empty
 
 
-def rolled_back(
-    undone: pd.DataFrame, earlier: Mapping[str, Any], reported: Mapping[str, Any], run: str
-) -> pd.DataFrame:
-    """The rows of `changes/NAME` that take a night's changes back.
+def rolled_back(now: Night, again: Night | None, run: str) -> pd.DataFrame:
+    """The rows of `changes/NAME` where a night is taken back: samples that have another call again, or are gone.
 
     Parameters
     ----------
-    undone : DataFrame
-        The changes of the night that is taken back.
-    earlier : mapping
-        Sample id -> row of `classes/NAME` (`call`, `confidence`, `model`) as it is again; samples that are not in it
-        have no call any more.
-    reported : mapping
-        Person -> reported call as it is again.
+    now : Night
+        As it is published.
+    again : Night or None
+        As it will be; None where there is no night any more.
     run : str
+
+    Returns
+    -------
+    DataFrame
+        Columns `CHANGES_COLUMNS`, by sample id. A sample that is gone has no call and no model.
     """
-    rows = []
-    for row in undone.to_dict("records"):
-        sample = row[names.SAMPLE_ID]
-        if sample is None or pd.isna(sample):
-            continue  # who withdrew stays withdrawn
-        again = earlier.get(sample, {})
-        person = row[names.PERSON_ID] if pd.notna(row[names.PERSON_ID]) else sample
-        rows.append(
-            {
-                names.SAMPLE_ID: sample,
-                names.PERSON_ID: row[names.PERSON_ID],
-                names.VISIT: row[names.VISIT],
-                "previous_sample_id": sample,
-                "previous_call": row["call"],
-                "call": again.get("call"),
-                "reported_before": row["reported_call"],
-                "reported_call": reported.get(person),
-                "reason": "rollback",
-                "previous_model": row["model"],
-                "model": again.get("model"),
-                "previous_confidence": row["confidence"],
-                "confidence": again.get("confidence", np.nan),
-                "run": run,
-            }
-        )
-    return pd.DataFrame(rows, columns=pd.Index(CHANGES_COLUMNS))
+    empty = pd.DataFrame(index=pd.Index([], dtype=object))
+    later = empty if again is None else again.calls
+    ids = pd.Index(np.sort(np.array([*now.calls.index.union(later.index)], dtype=object)), dtype=object)
+    old, new = now.calls.reindex(ids), later.reindex(ids)
+    ready = [_flags(now, ids), np.zeros(len(ids), dtype=bool) if again is None else _flags(again, ids)]
+    here = pd.Series(ids.isin(later.index), index=ids)
+    said = {
+        name: _column(new, name).astype(object).where(here, _column(old, name).astype(object))
+        for name in (names.PERSON_ID, names.VISIT)
+    }
+    person = said[names.PERSON_ID].where(said[names.PERSON_ID].notna(), pd.Series(ids, index=ids, dtype=object))
+    reports = [person.map(_by_person(one)) for one in (now.reported, None if again is None else again.reported)]
+    moved = ~_equal(_column(old, "call"), _column(new, "call")) | (ready[0] != ready[1])
+    # A person whose report alone changes is told of by the last of the samples.
+    silent = ~_equal(*reports) & ~person.isin(set(person[moved])).to_numpy()
+    moved |= silent & ~person.where(silent, pd.Series(ids, index=ids)).duplicated(keep="last").to_numpy()
+    rows = np.flatnonzero(moved)
+    table = {
+        names.SAMPLE_ID: pd.Series(ids, index=ids, dtype=object),
+        **said,
+        "previous_sample_id": pd.Series(ids, index=ids, dtype=object),
+        "previous_call": _column(old, "call"),
+        "call": _column(new, "call"),
+        "reported_before": reports[0],
+        "reported_call": reports[1],
+        "reason": pd.Series("rollback", index=ids, dtype=object),
+        "previous_model": _column(old, "model"),
+        "model": _column(new, "model"),
+        "previous_confidence": _column(old, "confidence").astype(np.float64),
+        "confidence": _column(new, "confidence").astype(np.float64),
+        "run": pd.Series(run, index=ids, dtype=object),
+    }
+    return pd.DataFrame({name: table[name].iloc[rows] for name in CHANGES_COLUMNS}).reset_index(drop=True)
+
+
+def _flags(night: Night, ids: pd.Index) -> NDArray[np.bool_]:
+    return np.asarray(night.state["eligible"].reindex(ids).eq(True), dtype=bool)
 
 
 def _by_person(reported: pd.DataFrame | None) -> pd.Series[Any]:
     if reported is None:
         return pd.Series(dtype=object)
-    return reported.set_index(names.PERSON_ID)["reported_call"].astype(object)
+    calls = reported.set_index(names.PERSON_ID)["reported_call"].astype(object)
+    return calls.where(calls.notna(), None)
 
 
 def _column(frame: pd.DataFrame, name: str) -> pd.Series[Any]:

@@ -137,6 +137,7 @@ JOBS: dict[str, str] = {
     "explain": "sjd_dask.jobs.explain_spec:ExplainSpec",
     "train": "sjd_dask.jobs.train_spec:TrainSpec",
     "classify": "sjd_dask.jobs.classify_spec:ClassifySpec",
+    "nightly": "sjd_dask.jobs.nightly_spec:NightlySpec",
 }
 
 

@@ -79,7 +79,14 @@ def test_the_first_night_and_a_night_of_nothing() -> None:
     assert call_changes(BEFORE, same) == ([], [])
     retired, rows = call_changes(None, BEFORE)
     assert retired == [] and [row["sample_id"] for row in rows] == ["a1", "b1", "c1"]
-    assert rows[2]["call"] is None and rows[0]["row_hash"] == "ha1" and rows[0]["run_id"] == "run1"
+    assert rows[2]["call"] is None and rows[0]["row_hash"] == "ha1"
+
+
+def test_a_report_of_nothing_is_the_same_whatever_stands_for_missing() -> None:
+    stored = BEFORE.reported.assign(reported_call=BEFORE.reported["reported_call"].astype("str"))
+    assert stored["reported_call"].isna().any()
+    before = Night(BEFORE.calls, BEFORE.state, stored, BEFORE.rules, n_published=3)
+    assert table(after({}), before) == {}
 
 
 def test_new_persons_and_new_visits() -> None:
@@ -183,13 +190,19 @@ def test_the_columns_that_the_chain_needs() -> None:
 
 def test_a_night_that_is_taken_back() -> None:
     now = after({"b1": ("b", 1, "A", 0.95), "d1": ("d", 1, "B", 0.1)}, hashes={"b1": "other"})
-    undone = changes(BEFORE, now, "run2", "model1")
-    again = {one: row.to_dict() for one, row in BEFORE.calls.iterrows()}
-    found = rolled_back(undone, again, dict(zip("abc", ("A", "B", None), strict=True)), "run3").set_index("sample_id")
+    found = rolled_back(now, BEFORE, "back").set_index("sample_id")
     assert set(found["reason"]) == {"rollback"} and list(found.index) == ["b1", "d1"]
     assert (found.at["b1", "previous_call"], found.at["b1", "call"]) == ("A", "B")
     assert (found.at["b1", "reported_before"], found.at["b1", "reported_call"]) == ("A", "B")
     assert found.at["d1", "previous_call"] == "B" and pd.isna(found.at["d1", "call"])
+    assert (found.at["d1", "person_id"], found.at["d1", "reported_before"]) == ("d", "B")
+    first = rolled_back(BEFORE, None, "back")
+    assert list(first["sample_id"]) == ["a1", "b1", "c1"] and first["call"].isna().all()
+    # A report alone: another margin was in force.
+    rows = {"a1": ("a", 1, "A", 0.9), "a2": ("a", 2, "B", 0.3)}
+    (row,) = rolled_back(night(rows), night(rows, Rules("model1", "all", 0.5)), "back").to_dict("records")
+    assert (row["sample_id"], row["reported_before"], row["reported_call"]) == ("a2", "B", "A")
+    assert list(found.reset_index().columns) == list(CHANGES_COLUMNS)
 
 
 @pytest.mark.parametrize("seed", range(3))
