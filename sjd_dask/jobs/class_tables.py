@@ -18,7 +18,7 @@ from sjd_dask.normalise.method import PENDING_BATCH
 # What stands between the classes of a conformal set.
 SEPARATOR = "|"
 # Columns of the companion table `scores`.
-SCORE_COLUMNS = (names.SAMPLE_ID, "ood_score", "n_missing", "reason")
+SCORE_COLUMNS = (names.SAMPLE_ID, "ood_score", "n_missing", "reason", "batch")
 _PEOPLE = (names.PERSON_ID, names.VISIT, names.DATE)
 _TEXT = pa.string()
 
@@ -52,8 +52,12 @@ def people(sheet: pd.DataFrame) -> pd.DataFrame:
 
     The visits 2, 2.0 and "2" are one; a date without a time is written year-month-day.
     """
-    found = {name: _labels(sheet[name]) if name in sheet else np.full(len(sheet), None) for name in _PEOPLE}
-    return pd.DataFrame(found, index=sheet.index, dtype=object)
+    return pd.DataFrame({name: labels_of(sheet, name) for name in _PEOPLE}, index=sheet.index, dtype=object)
+
+
+def labels_of(sheet: pd.DataFrame, name: str | None) -> NDArray[Any]:
+    """A sample column as text, None where missing or without the column."""
+    return _labels(sheet[name]) if name in sheet else np.full(len(sheet), None, dtype=object)
 
 
 def _labels(column: pd.Series) -> NDArray[Any]:
@@ -72,7 +76,12 @@ def _text(value: Any) -> str | None:
 
 
 def classes_table(
-    scores: pd.DataFrame, sheet: pd.DataFrame, classes: Sequence[str], model: str, run: str
+    scores: pd.DataFrame,
+    sheet: pd.DataFrame,
+    classes: Sequence[str],
+    model: str,
+    run: str,
+    batch: str | None = None,
 ) -> tuple[pa.Table, pa.Table]:
     """The tables of a classification.
 
@@ -88,6 +97,8 @@ def classes_table(
     model : str
         NAME@VERSION.
     run : str
+    batch : str, optional
+        Sample column of the batch that the chain works on.
 
     Returns
     -------
@@ -142,6 +153,7 @@ def classes_table(
             "ood_score": _numbers(scores["ood_score"], there),
             "n_missing": pa.array(missing, mask=missing < 0),
             "reason": pa.array(reason, _TEXT),
+            "batch": pa.array(labels_of(sheet, batch)[order][found], _TEXT),
         }
     )
     return pa.Table.from_arrays(columns, schema=classes_schema(classes)), companion
@@ -162,23 +174,22 @@ def conformal_text(members: NDArray[np.bool_], classes: Sequence[str]) -> NDArra
 
 
 def refused(scores: pd.DataFrame) -> list[str]:
-    """What a person should know of samples that have no answer, in sentences."""
-    said = []
+    """What a person should know of samples that have no answer, in sentences that name none of them."""
     reasons = scores["reason"].to_numpy(dtype=object)
-    kinds = {one.split(":", 1)[0] for one in reasons if one}
-    for kind in sorted(kinds):
-        at = np.flatnonzero([one.split(":", 1)[0] == kind for one in reasons])
-        ids = ", ".join(repr(str(one)) for one in scores.index[at[:3]])
-        more = ", ..." if len(at) > 3 else ""
-        word = f"{len(at):,} sample{'s' if len(at) > 1 else ''} ({ids}{more})"
+    kinds = pd.Series([one.split(":", 1)[0] for one in reasons], dtype=object).value_counts()
+    said = []
+    for kind, n in sorted(kinds.items()):
+        if not kind:
+            continue
+        word = f"{n:,} sample{'s' if n > 1 else ''}"
         if kind == PENDING_BATCH:
             said.append(f"{word}: of a batch that the model's chain has no parameters for; they wait")
         elif kind.startswith(NO_LABEL):
             said.append(f"{word}: {kind}, which the model's chain needs; they wait. Fill the sample sheet")
         elif kind == REFUSED:
-            said.append(f"{word}: {reasons[at[0]].removeprefix('refused: ')}")
+            said.append(f"{word}: refused by a step of the model's chain; the table `scores` says why")
         else:
-            said.append(f"{word}: {kind.replace('_', ' ')}")
+            said.append(f"{word}: put off by the model's chain as {kind.replace('_', ' ')}")
     return said
 
 

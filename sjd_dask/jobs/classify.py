@@ -119,7 +119,9 @@ class ClassifyJob:
             scores, sheet = self._score_file(runner)
             source = Path(str(self.spec.file)).name
         self.warnings += refused(scores)
-        table, companion = classes_table(scores, sheet, classes, self.model, runner.session.run_id)
+        chain = self.bundle.chain
+        batch = chain.batch_column if chain is not None else None
+        table, companion = classes_table(scores, sheet, classes, self.model, runner.session.run_id, batch)
         return {"table": table, "scores": companion}, self._facts(table, source)
 
     def publish(self, session: RunSession, tables: dict[str, pa.Table], meta: dict[str, Any]) -> list[str]:
@@ -180,6 +182,7 @@ class ClassifyJob:
             "chain": self.bundle.chain.text if self.bundle.chain is not None else None,
             "assay": source,
             "quantity": platform["quantity"],
+            "batch": self.bundle.chain.batch_column if self.bundle.chain is not None else None,
             "eligible": self.spec.eligible,
             "suppress_below": self.spec.suppress_below,
             "statuses": {name: counts[name] for name in names.CALL_STATUSES if counts[name]},

@@ -50,6 +50,8 @@ def write_report(cohort: Cohort, ref: str, path: str | os.PathLike[str], *, pers
         return write_text(_explanation(result), path)
     if result.kind == STRATA:
         return write_text(_strata(cohort, result), path)
+    if result.kind == names.CLASSES:
+        return write_text(_classes(result), path)
     if result.kind == names.CHANGES:
         return write_text(_night(result, is_json=Path(path).suffix == ".json", persons=persons), path)
     raise SpecError(
@@ -114,6 +116,13 @@ def _symbols(cohort: Cohort, meta: dict[str, Any], tables: dict[str, Any]) -> di
         return {}
     known = features.loc[features.index.intersection(centroids[names.FEATURE_ID]), names.GENE_SYMBOL].dropna()
     return {str(feature): str(symbol) for feature, symbol in known.items() if symbol}
+
+
+def _classes(result: Result) -> str:
+    from sjd_dask.report.classes_page import render_classes
+
+    scores = result.to_pandas("scores") if "scores" in result.tables else None
+    return render_classes({**(result.meta or {}), "reference": result.ref}, result.to_pandas(), scores)
 
 
 def _explanation(result: Result) -> str:
