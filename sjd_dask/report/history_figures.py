@@ -96,6 +96,8 @@ def _reported(
     if "reported" not in calls:
         return
     rows = np.flatnonzero(live & calls["reported"].notna().to_numpy())
+    if not rows.size:
+        return
     said = calls["reported"].iloc[rows].astype(str).to_numpy()
     starts = [i for i in range(len(rows)) if i == 0 or said[i] != said[i - 1]]
     for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
