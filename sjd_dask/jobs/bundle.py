@@ -18,6 +18,7 @@ from sjd_dask.normalise.chain import Chain
 from sjd_dask.store.bundle import read_bundle, write_bundle
 from sjd_dask.store.catalogue.results import BundleFile
 from sjd_dask.store.catalogue.tombstones import id_key, keyed_hash
+from sjd_dask.store.layer import refuse_blocked
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -174,7 +175,8 @@ def load(cohort: Cohort, ref: str) -> Bundle:
     SpecError
         No such model, or none of that name in production.
     DataError
-        A file of the bundle is lost, added or changed, or of a type that isn't loaded.
+        A file of the bundle is lost, added or changed, or of a type that isn't loaded; or the model is blocked, since
+        somebody withdrew whose values it holds.
     """
     return load_file(cohort.files, bundle_file(cohort, ref))
 
@@ -182,6 +184,7 @@ def load(cohort: Cohort, ref: str) -> Bundle:
 def bundle_file(cohort: Cohort, ref: str) -> BundleFile:
     """Where the bundle of a model lies. See `load`."""
     result = cohort.find_model(ref)
+    refuse_blocked(result.ref, result.meta)
     found = result.record.files.get(BUNDLE)
     if not isinstance(found, BundleFile):
         raise DataError(f"{result.ref} has no bundle in the catalogue; restore it from a backup")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from sjd_dask import names
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 _REFERENCE = "reference_sample"
 # Options that choose the samples of a step's target, and the parameter that is made of them.
 _TARGET, _TARGET_OPTION = "target", "target_samples"
+# Steps with parameters for each of several groups of samples: option with the column, levels, their sizes.
+_GROUPS = (("plate", "plates", "n_samples"), ("batch", "batch_levels", "batch_size"))
 
 
 def withdraw(
@@ -44,13 +47,20 @@ def withdraw(
     progress: Callable[[str], None] | None = None,
 ) -> WithdrawReport:
     """Take people out of a cohort. See `store.withdraw.run.withdraw`."""
-    return withdraw_ids(cohort, ids, CopyRules(), order, dry_run=dry_run, progress=progress)
+    return withdraw_ids(cohort, ids, CopyRules(cohort.samples()), order, dry_run=dry_run, progress=progress)
 
 
 class CopyRules:
-    """Finds copies of one person's values in parameters, companion tables and models."""
+    """Finds copies of one person's values in parameters, companion tables and models.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    samples : DataFrame
+        Sample columns of everybody, index sample id: they tell who was on which plate.
+    """
+
+    def __init__(self, samples: pd.DataFrame) -> None:
+        self._samples = samples
         # Of layers that are blocked now: arrays that were erased, which a model's chain holds too.
         self._erased: list[NDArray[Any]] = []
 
@@ -71,6 +81,12 @@ class CopyRules:
             for name in gone:
                 self._erased.append(mine[name])
                 made[head + name] = np.zeros_like(mine[name])
+            for group, at in self._alone(options, mine, [one for one in reference if one in leaving.ids]):
+                why.append(f"held the values of the one sample of {group!r}, which left")
+                for name, value in mine.items():
+                    if value.dtype.kind == "f" and value.ndim == 2 and len(value) > at:
+                        self._erased.append(value)
+                        made[head + name] = np.where(np.arange(len(value))[:, None] == at, 0.0, made[head + name])
             for name, value in mine.items():
                 if value.dtype.kind == "U":
                     made[head + name] = _without(value, leaving, of_samples=name == _REFERENCE)
@@ -83,6 +99,17 @@ class CopyRules:
         made[_REFERENCE] = np.array(stay) if stay else np.empty(0, dtype="U1")
         # The catalogue knows these parameters by the hash they had with everybody.
         return Verdict((made, {**attrs, KEPT_HASH: result.meta["parameters_hash"]}), blocked)
+
+    def _alone(
+        self, options: dict[str, Any], parameters: dict[str, NDArray[Any]], gone: list[str]
+    ) -> list[tuple[str, int]]:
+        """Plates or batches of a step whose only sample leaves: their names and places."""
+        for option, levels, sizes in _GROUPS:
+            if option in options and levels in parameters and sizes in parameters:
+                names_, count = parameters[levels].astype(str).tolist(), parameters[sizes].tolist()
+                here = self._samples.reindex(gone).get(options[option], pd.Series(dtype=object)).astype(str).tolist()
+                return [(name, i) for i, name in enumerate(names_) if count[i] == 1 and name in here]
+        return []
 
     def _plain(self, arrays: Arrays, leaving: Leaving) -> Verdict:
         made = {

@@ -21,7 +21,7 @@ from sjd_dask.store.withdraw.segments import stored_ids
 if TYPE_CHECKING:
     from sjd_dask.store.cohort import Cohort
 
-DONE, QUARANTINE = "done", "quarantine"
+DONE, QUARANTINE, REASON = "done", "quarantine", ".reason.txt"
 
 
 def clean_runs(cohort: Cohort, leaving: Leaving) -> tuple[int, int]:
@@ -108,9 +108,12 @@ def clean_inbox(inbox: Path, leaving: Leaving, names: Callable[[Path], Iterable[
     removed = []
     for folder in (DONE, QUARANTINE):
         for path in sorted((inbox / folder).glob("*")):
+            if not path.exists():
+                continue
             inner = [one for one in path.rglob("*") if one.is_file()] if path.is_dir() else [path]
             found = any(blob_names(one.name, one.read_bytes(), leaving) for one in inner)
             if found or (names is not None and not leaving.ids.isdisjoint(names(path))):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+                path.with_name(f"{path.name}{REASON}").unlink(missing_ok=True)
                 removed.append(path.relative_to(inbox).as_posix())
     return removed
