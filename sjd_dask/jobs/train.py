@@ -19,7 +19,7 @@ from sjd_dask.jobs.arrays_table import from_table
 from sjd_dask.jobs.bundle import Bundle, nameless, training_record
 from sjd_dask.jobs.normalise_reference import Phases
 from sjd_dask.jobs.spec import JobSpec, resolve_path
-from sjd_dask.jobs.train_folds import Splitter, Told, outer_folds
+from sjd_dask.jobs.train_folds import Splitter, Told, enough_core, outer_folds
 from sjd_dask.jobs.train_groups import Grouping, open_grouping
 from sjd_dask.jobs.train_labels import CORE, LABEL, PERSON, Labelled, check_persons, read_labels
 from sjd_dask.jobs.train_plan import make_plan
@@ -242,6 +242,16 @@ def prepare(spec: JobSpec, base: Path) -> TrainJob:
             f"`refit: false`: {' and '.join(what)} have seen the persons that the folds judge, so the metrics may be "
             "too good"
         )
+    recipe = make_recipe(spec)
+    if few := [
+        one
+        for one in enough_core(labelled.frame, recipe)[1]
+        if not labelled.frame.loc[labelled.frame[LABEL] == one, CORE].all()
+    ]:
+        warnings.append(
+            f"fewer than {2 * recipe.inner} persons of {', '.join(map(repr, few))} have a core sample: all samples of "
+            "the class are trained on"
+        )
     for name in spec.subgroups:
         if name not in origin.sheet.columns:
             raise SpecError(
@@ -268,7 +278,7 @@ def prepare(spec: JobSpec, base: Path) -> TrainJob:
         origin=origin,
         labelled=labelled,
         grouping=grouping,
-        recipe=make_recipe(spec),
+        recipe=recipe,
         folds=outer_folds(spec, labelled),
         fingerprint=fingerprint(key),
         snapshot=origin.named.assay.snapshot,

@@ -41,13 +41,24 @@ class Told:
     unmatched : int
         Training samples in groups that share nobody with any class.
     coreless : tuple of str
-        Classes that had no core sample among the groups found again: all of their samples are trained on.
+        Classes of which too few persons have a core sample: all of their samples are trained on.
     """
 
     pending: list[str]
     moved: float | None = None
     unmatched: int = 0
     coreless: tuple[str, ...] = ()
+
+
+def enough_core(frame: pd.DataFrame, recipe: Recipe) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Labelled samples, all of a class marked as core where too few of its persons have a core sample.
+
+    Fewer than two persons for each inner fold are no basis for a class: what the algorithms agree on may be a handful,
+    in a fold even nobody, though the class is large.
+    """
+    persons = frame[frame[CORE]].groupby(LABEL)[PERSON].nunique()
+    few = tuple(sorted(one for one in set(frame[LABEL]) if persons.get(one, 0) < 2 * recipe.inner))
+    return frame.assign(**{CORE: frame[CORE] | frame[LABEL].isin(few)}), few
 
 
 def outer_folds(spec: TrainSpec, labelled: Labelled) -> NDArray[np.int64]:
@@ -106,7 +117,7 @@ class Splitter:
         test = np.array([place[one] for one in judged if there[place[one]]], dtype=np.int64)
         pending = [one for one in judged if not there[place[one]]]
         truth = frame.loc[~out]
-        moved, unmatched, coreless = None, 0, ()
+        moved, unmatched = None, 0
         if told_groups is None:
             train = truth
         else:
@@ -117,10 +128,8 @@ class Splitter:
             if not self.spec.core:
                 train = train.assign(**{CORE: True})
             moved = float((train[LABEL] != truth[LABEL].reindex(train.index)).mean())
-            # The algorithms may agree on nobody of a class here, though they do among all: the fold is judged as it is.
-            coreless = tuple(sorted(set(train[LABEL]) - set(train.loc[train[CORE], LABEL])))
-            train = train.assign(**{CORE: train[CORE] | train[LABEL].isin(coreless)})
         train = train[[bool(there[place[str(one)]]) for one in train.index]]
+        train, coreless = enough_core(train, self.recipe)
         try:
             fold = self._fold(repeat, number, source, train, test, phases)
         except SjdError as error:
@@ -130,7 +139,8 @@ class Splitter:
     def final(self, phases: Phases) -> Fold:
         """Everybody, with the labels and the normalisation as they are."""
         source = self.origin.stored(list(self.labelled.frame.index))
-        return self._fold(0, FINAL, source, self.labelled.frame, np.empty(0, dtype=np.int64), phases)
+        frame, _ = enough_core(self.labelled.frame, self.recipe)
+        return self._fold(0, FINAL, source, frame, np.empty(0, dtype=np.int64), phases)
 
     def _source(self, away: set[str], phases: Phases) -> tuple[Source, pd.DataFrame | None]:
         """Values of all labelled samples without the persons held out having had a say, and groups found so."""
@@ -154,11 +164,11 @@ class Splitter:
         rows = np.array([place[str(one)] for one in train.index], dtype=np.int64)
         labels = train[LABEL].to_numpy(dtype=object)
         core, persons = train[CORE].to_numpy(dtype=bool), train[PERSON].to_numpy(dtype=object)
-        missing = sorted(set(self.labelled.classes) - set(labels[core]))
+        missing = sorted(set(self.labelled.classes) - set(labels))
         if missing:
             raise DataError(
-                f"no core sample of {', '.join(map(repr, missing))} is left to train on: the class is too small or too "
-                "unstable. Leave it out with `samples`, or set `core: false`"
+                f"no sample of {', '.join(map(repr, missing))} is left to train on: the class is too small or too "
+                "unstable. Leave it out with `samples`, or group into fewer classes"
             )
         features = self._features(source, rows, labels, core, persons, phases)
         return Fold(repeat, number, source, features, rows, test, labels, core, persons)
