@@ -1,4 +1,4 @@
-"""The three results of a night, and what its watch of drift looks at."""
+"""The three results of a night."""
 
 from __future__ import annotations
 
@@ -12,17 +12,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sjd_dask import names
-from sjd_dask.classify.reference import Reference
 from sjd_dask.jobs.class_tables import classes_table
-from sjd_dask.jobs.drift import DriftReport, batch_codes, watch
+from sjd_dask.jobs.drift import DriftReport
 from sjd_dask.jobs.night_changes import CHANGES_COLUMNS, Night, changes
 from sjd_dask.jobs.night_inputs import (
     DRIFT,
     SCORES,
     STATE,
     WINDOW,
-    Before,
-    Samples,
     by_sample,
     calls_frame,
     carried,
@@ -30,11 +27,8 @@ from sjd_dask.jobs.night_inputs import (
     window_table,
 )
 from sjd_dask.jobs.reported import REPORTED_COLUMNS, replay, with_runs
-from sjd_dask.jobs.score_values import Watch
 
 if TYPE_CHECKING:
-    from sjd_dask.jobs.bundle import Bundle
-    from sjd_dask.jobs.drift_spec import DriftWatch
     from sjd_dask.jobs.nightly import Look, NightlyJob
     from sjd_dask.store.items import ResultItem
 
@@ -170,72 +164,6 @@ def _table(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
         else:
             arrays.append(pa.array(cells.to_numpy(dtype=np.float64), one.type, from_pandas=True))
     return pa.Table.from_arrays(arrays, schema=schema)
-
-
-# -- the watch of drift ------------------------------------------------------------------------------------------------
-
-
-def drift_watch(
-    bundle: Bundle, sheet: pd.DataFrame, state: pd.DataFrame, before: Night | None, settings: DriftWatch
-) -> Watch | None:
-    """What the scoring tasks count: samples whose data are new, by batch. Those of a new model were watched before.
-
-    Parameters
-    ----------
-    sheet : DataFrame
-        The samples to score.
-    state : DataFrame
-        As `Samples.state`.
-    """
-    if not bundle.reference:
-        return None
-    new = _new_data(sheet.index, state, before)
-    groups, batches = _batches(sheet, settings, new)
-    return Watch(Reference.from_arrays(bundle.reference), groups, len(batches))
-
-
-def judge_drift(
-    bundle: Bundle,
-    scores: pd.DataFrame,
-    histograms: NDArray[np.int64] | None,
-    samples: Samples,
-    before: Before,
-    settings: DriftWatch,
-    run: str,
-) -> DriftReport | None:
-    """Compare tonight's new data with the model's reference; None where there is nothing to compare."""
-    if histograms is None or not bundle.reference or not len(scores):
-        return None
-    sheet = samples.sheet.loc[scores.index]
-    new = _new_data(scores.index, samples.state, before.night)
-    if not new.any():
-        return None
-    groups, batches = _batches(sheet, settings, new)
-    frame = scores[new].assign(
-        person_id=samples.people[names.PERSON_ID].reindex(scores.index[new]),
-        batch=np.array(batches, dtype=object)[groups[new]],
-    )
-    return watch(
-        Reference.from_arrays(bundle.reference), frame, histograms, settings,
-        batches=batches, earlier=before.window, night=run, model=bundle.hash,
-    )  # fmt: skip
-
-
-def _new_data(ids: pd.Index, state: pd.DataFrame, before: Night | None) -> NDArray[np.bool_]:
-    if before is None:
-        return np.ones(len(ids), dtype=bool)
-    now, then = state.loc[ids], before.state.reindex(ids)
-    same = (now["row_hash"] == then["row_hash"]) & (now["sheet_hash"] == then["sheet_hash"]) & then["eligible"].eq(True)
-    return np.asarray(~same)
-
-
-def _batches(sheet: pd.DataFrame, settings: DriftWatch, new: NDArray[np.bool_]) -> tuple[NDArray[np.int64], list[str]]:
-    """Batch of each sample, -1 for those that aren't watched, and the names of the batches."""
-    column = sheet[settings.batch][new] if settings.batch in sheet else None
-    codes, batches = batch_codes(column, int(new.sum()))
-    groups = np.full(len(sheet), -1, dtype=np.int64)
-    groups[new] = codes
-    return groups, batches
 
 
 # -- facts -------------------------------------------------------------------------------------------------------------

@@ -9,17 +9,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from sjd_dask import names
 from sjd_dask.jobs import inbox
 from sjd_dask.jobs.bundle import Bundle
 from sjd_dask.jobs.class_tables import refused
 from sjd_dask.jobs.classify import open_model
+from sjd_dask.jobs.drift import NONE
 from sjd_dask.jobs.inbox import Arrivals, Listing
 from sjd_dask.jobs.night_changes import Rules, ToDo, call_changes, find_work
+from sjd_dask.jobs.night_drift import counting, judge, watched_samples
 from sjd_dask.jobs.night_inputs import Before, Samples, read_before, read_samples
-from sjd_dask.jobs.night_tables import Made, drift_watch, judge_drift, make_tables
+from sjd_dask.jobs.night_tables import Made, make_tables
 from sjd_dask.jobs.nightly_spec import NightlySpec
 from sjd_dask.jobs.score import ScoreWork, make_work, read_histograms, read_scores, restricted_chain, score_task
 from sjd_dask.jobs.spec import JobSpec, resolve_path
@@ -47,6 +51,7 @@ class Look:
     samples: Samples
     todo: ToDo
     work: ScoreWork | None
+    watched: NDArray[np.bool_]
 
     @property
     def nothing(self) -> bool:
@@ -111,14 +116,14 @@ class NightlyJob:
             samples = read_samples(self.cohort, assay, arrivals.sheets, spec.eligible, self.columns)
             todo = find_work(samples.state, samples.people, self.rules, before.night)
             work = None
+            sheet = samples.sheet.loc[todo.score]
+            watched = watched_samples(self.cohort, self.bundle, samples.state.loc[todo.score], before.night)
             if todo.score:
-                sheet = samples.sheet.loc[todo.score]
-                watch = drift_watch(self.bundle, sheet, samples.state, before.night, spec.drift)
-                work = make_work(self.bundle, assay, sheet, watch)
+                work = make_work(self.bundle, assay, sheet, counting(self.bundle, sheet, watched, spec.drift))
         except BaseException:
             inbox.give_up(self.cohort, arrivals)
             raise
-        look = Look(arrivals, before, samples, todo, work)
+        look = Look(arrivals, before, samples, todo, work, watched)
         self.fingerprint = self._name(look)
         return look
 
@@ -205,11 +210,15 @@ class NightlyJob:
     def _make(self, look: Look, parts: list[pa.Table], run: str) -> None:
         """Everything that is to be published."""
         scores = read_scores(parts, self.bundle.classifier.classes)
-        counts = read_histograms(parts)
-        drift = judge_drift(self.bundle, scores, counts, look.samples, look.before, self.spec.drift, run)
+        samples = look.samples
+        drift = judge(
+            self.bundle, scores, read_histograms(parts), samples.sheet.loc[look.todo.score],
+            samples.people[names.PERSON_ID], look.watched, look.before, self.spec.drift, run,
+        )  # fmt: skip
         self.warnings += refused(scores)
         if drift is not None:
-            self.warnings += [f"drift: {text}" for text in drift.messages]
+            # What is only said is in the night's report.
+            self.warnings += [f"drift: {text}" for text in drift.messages if drift.level != NONE]
             if not self.spec.dry_run:
                 drift.check(self.spec.drift.accept)
         self._made = make_tables(self, look, scores, drift, run)
