@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,13 +51,16 @@ def write_report(cohort: Cohort, ref: str, path: str | os.PathLike[str], *, pers
         return write_text(_explanation(result), path)
     if result.kind == STRATA:
         return write_text(_strata(cohort, result), path)
+    if result.kind == names.MODELS:
+        return write_text(_model(cohort, result), path)
     if result.kind == names.CLASSES:
         return write_text(_classes(result), path)
     if result.kind == names.CHANGES:
         return write_text(_night(result, is_json=Path(path).suffix == ".json", persons=persons), path)
     raise SpecError(
         f"no page is known for results of kind {result.kind!r} ({ref}); pages exist for {names.ASSOCIATIONS}, "
-        f"{LAYERS}, {QUALITY}, {STRATA}, {names.EXPLANATIONS} and {names.CHANGES}. Use `sjd export` for its table."
+        f"{LAYERS}, {QUALITY}, {STRATA}, {names.EXPLANATIONS}, {names.MODELS}, {names.CLASSES} and {names.CHANGES}. "
+        "Use `sjd export` for its table."
     )
 
 
@@ -106,16 +110,38 @@ def _strata(cohort: Cohort, result: Result) -> str:
 
 def _symbols(cohort: Cohort, meta: dict[str, Any], tables: dict[str, Any]) -> dict[str, str]:
     """Gene symbols of the features that made the groups, where the assay knows them."""
-    name, centroids = str(meta.get("assay") or ""), tables.get("centroids")
-    if centroids is None or not name:
+    centroids = tables.get("centroids")
+    return {} if centroids is None else _symbols_of(cohort, meta, centroids[names.FEATURE_ID])
+
+
+def _symbols_of(cohort: Cohort, meta: dict[str, Any], wanted: Any) -> dict[str, str]:
+    name = str(meta.get("assay") or "")
+    if not name:
         return {}
     snapshot = (meta.get("cohort") or {}).get("snapshot")
     opened = cohort.layer(name) if name.startswith("layers/") else cohort.assay(name, snapshot=snapshot)
     features = opened.features()
     if names.GENE_SYMBOL not in features:
         return {}
-    known = features.loc[features.index.intersection(centroids[names.FEATURE_ID]), names.GENE_SYMBOL].dropna()
+    known = features.loc[features.index.intersection(wanted), names.GENE_SYMBOL].dropna()
     return {str(feature): str(symbol) for feature, symbol in known.items() if symbol}
+
+
+def _model(cohort: Cohort, result: Result) -> str:
+    from sjd_dask.report.model_page import render_model
+
+    meta: dict[str, Any] = {**(result.meta or {}), "reference": result.ref}
+    found = [one for one in cohort.models() if one.ref == result.ref]
+    state = None
+    if found:
+        at = found[0].promoted_at
+        state = {
+            "is_production": found[0].is_production,
+            "promoted_by": found[0].promoted_by,
+            "promoted_why": found[0].promoted_why,
+            "promoted_at": None if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC",
+        }
+    return render_model(meta, _symbols_of(cohort, meta, result.to_pandas()[names.FEATURE_ID]), state)
 
 
 def _classes(result: Result) -> str:
