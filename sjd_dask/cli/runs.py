@@ -64,7 +64,9 @@ def _published(outcome: Any, report: Path | None, as_json: bool) -> None:
     if report is not None and outcome.results:
         from sjd_dask.report import write_report
 
-        write_report(outcome.cohort, outcome.results[0], report)
+        # Of a night's three results the changes have its report.
+        of_night = [one for one in outcome.results if one.startswith("changes/")]
+        write_report(outcome.cohort, (of_night or outcome.results)[0], report)
     if not as_json:
         say(outcome.notes)
     emit(as_json, outcome.to_json(), "\n".join(outcome.results))
