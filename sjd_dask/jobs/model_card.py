@@ -120,7 +120,7 @@ def build(
         "suppress_below": suppress_below,
     }
     if "subgroups" in hidden:
-        card["subgroups"] = _records(hidden["subgroups"])
+        card["subgroups"] = _records(_hide_beside(hidden["subgroups"]))
     card["limits"] = limits(card, metrics, tables.get("subgroups"))
     return ModelCard(card, tables)
 
@@ -151,6 +151,17 @@ def hide_few(table: pd.DataFrame, below: int) -> pd.DataFrame:
     for name in out.columns.difference(list(labels)):
         out[name] = out[name].astype("Int64" if name in ("n_samples", "n_persons") else "float64")
         out.loc[few, name] = pd.NA if name in ("n_samples", "n_persons") else np.nan
+    return out
+
+
+def _hide_beside(subgroups: pd.DataFrame) -> pd.DataFrame:
+    """Where one level of a column has no count, that of the smallest other goes too: else it is the total less them."""
+    out = subgroups.copy()
+    for _, own in out.groupby("column", sort=False):
+        counts = own.drop_duplicates("level").set_index("level")["n_persons"]
+        if counts.isna().sum() == 1 and counts.notna().any():
+            beside = own.index[own["level"] == counts.astype("Float64").idxmin()]
+            out.loc[beside, ["n_samples", "n_persons"]] = pd.NA
     return out
 
 
@@ -188,11 +199,20 @@ def limits(card: Mapping[str, Any], metrics: pd.DataFrame, subgroups: pd.DataFra
             (overall["metric"] == "coverage") & (overall["class"] != "") & (overall["high"] < wanted)
         ]["class"].tolist()  # fmt: skip
         text = f"{100 * wanted:g} % coverage is over all persons together, not within each class or group."
+        below = overall[(overall["metric"] == "coverage") & (overall["class"] == "") & (overall["high"] < wanted)]
+        if len(below):
+            found.append(
+                f"The sets held the true class of {100 * float(below['value'].iloc[0]):.0f} % of held-out persons, "
+                f"fewer than the {100 * wanted:g} % that were asked for: calls are less sure than they say."
+            )
         if low:
             text += f" It is lower for {', '.join(map(repr, low))}."
         found.append(text)
         if subgroups is not None:
-            short = subgroups[(subgroups["metric"] == "coverage") & (subgroups["high"] < wanted)]
+            # Where all are short of it, no group is singled out.
+            all_high = overall[(overall["metric"] == "coverage") & (overall["class"] == "")]["high"]
+            is_low = (subgroups["metric"] == "coverage") & (subgroups["high"] < wanted)
+            short = subgroups[is_low & bool((all_high >= wanted).all())]
             for column, level in zip(short["column"], short["level"], strict=True):
                 found.append(f"Coverage is below {100 * wanted:g} % where {column} is {level!r}.")
     found.append(

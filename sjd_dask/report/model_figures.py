@@ -110,8 +110,7 @@ def confusion(records: Records, classes: Sequence[str]) -> str:
     for one in records:
         if one["share"] is not None:
             shares[place[one["class"]], place[one["top_class"]]] = one["share"]
-    side = float(np.clip(1.1 * k + 2.0, 4.2, 8.0))
-    figure, (axes,) = _panels(side + 0.6, side, 1, 1)
+    figure, (axes,) = _panels(6.2, float(np.clip(0.7 * k + 1.4, 2.8, 6.2)), 1, 1)
     axes.imshow(np.nan_to_num(shares), cmap="Blues", vmin=0, vmax=1, aspect="equal")
     for i in range(k):
         for j in range(k):

@@ -121,6 +121,8 @@ def test_few_persons_are_hidden_also_from_subtraction() -> None:
     assert all(m["value"] is None and m["n_samples"] is None for m in card["metrics"] if m["class"] == "<b>mixed</b>")
     women = [one for one in card["subgroups"] if one["level"] == "f"]
     assert women and all(one["value"] is None and one["n_persons"] is None for one in women)
+    men = [one for one in card["subgroups"] if one["level"] == "m"]
+    assert all(one["value"] is not None and one["n_persons"] is None for one in men)
     for row in card["reliability"]:
         assert row["n_persons"] is None or row["n_persons"] >= 5
         assert (row["n_persons"] is None) == (row["observed"] is None)
