@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sjd_dask.cli import cohorts, history, runs, withdraw
+from sjd_dask.cli import cohorts, history, models, runs, withdraw
 from sjd_dask.cli.options import Commands, JsonOption, emit
 from sjd_dask.errors import SjdError
 
@@ -29,6 +29,8 @@ app.add_typer(cohorts.commands)
 app.add_typer(runs.commands)
 app.add_typer(history.commands)
 app.add_typer(withdraw.commands)
+app.add_typer(models.registry, name="models")
+app.add_typer(models.commands)
 
 # typer carries a click of its own in some versions and uses the installed one in others; a public class leads to both.
 _UsageError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "UsageError")

@@ -61,6 +61,8 @@ def info_text(facts: dict[str, Any]) -> str:
     ]
     if layers:
         parts.append(table(layers, ["layer", "from", "steps", "samples", "features", "segments", "on disk"]))
+    if facts["models"]:
+        parts.append(models_text(facts["models"]))
     results = [
         [r["ref"], r["n_rows"].get("table"), r["snapshot"], r["run"], " ".join(n for n in r["n_rows"] if n != "table")]
         for r in facts["results"]
@@ -73,6 +75,54 @@ def log_text(entries: Sequence[dict[str, Any]]) -> str:
     """`sjd log`."""
     rows = [[e["snapshot"], e["time"], e["kind"], e["message"], e["who"]] for e in entries]
     return table(rows, ["snapshot", "time", "kind", "what", "who"]) or "nothing has been published yet"
+
+
+def models_text(models: Sequence[dict[str, Any]]) -> str:
+    """`sjd models list`."""
+    rows = [
+        [
+            m["ref"],
+            "production" if m["is_production"] else "",
+            m["promoted_at"],
+            m["promoted_by"],
+            m["promoted_why"],
+            m["snapshot"],
+            "needs retraining" if m["needs_retraining"] else "",
+        ]
+        for m in models
+    ]
+    return table(rows, ["model", "state", "since", "by", "why", "snapshot", "note"]) or "no model yet"
+
+
+def model_text(facts: dict[str, Any]) -> str:
+    """`sjd models show`."""
+    short = {key: value for key, value in facts.items() if key not in ("meta", "promotions")}
+    flat = {
+        key: ", ".join(f"{k} {v}" for k, v in value.items())
+        if isinstance(value, dict)
+        else ", ".join(map(str, value))
+        if isinstance(value, list)
+        else value
+        for key, value in short.items()
+    }
+    rows = [
+        [f"{p['name']}@{p['version']}", p["action"], p["time"], p["who"], p["why"], p["from"], p["until"]]
+        for p in facts["promotions"]
+    ]
+    history = table(rows, ["promoted", "action", "time", "by", "why", "snapshot", "until"])
+    return "\n\n".join(part for part in (fields_text(flat), history) if part)
+
+
+def rollback_text(done: dict[str, Any]) -> str:
+    """`sjd rollback`."""
+    undone = done["undone"]
+    lines = [f"snapshot {done['snapshot']}: took back snapshot {undone['snapshot']} ({undone['kind']})"]
+    for what, counts in (("left", done["retired"]), ("came back", done["restored"])):
+        said = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
+        lines += [f"{what}: {said}"] if said else []
+    for what, refs in (("no longer there", done["refs"]), ("there again", done["restored_refs"])):
+        lines += [f"{what}: {', '.join(refs)}"] if refs else []
+    return "\n".join([*lines, *done["new_refs"]])
 
 
 def runs_text(rows: Sequence[dict[str, Any]]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,9 @@ import sqlalchemy as sa
 from sjd_dask.store.catalogue import tables as t
 from sjd_dask.store.catalogue.results import TableFile, list_results
 from sjd_dask.store.catalogue.session import Catalogue, current_snapshot
+from sjd_dask.store.catalogue.session import iso_time as iso_time
 from sjd_dask.store.layer import list_layers
+from sjd_dask.store.models import model_facts
 from sjd_dask.store.segment import is_layer_key
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def describe(cohort: Cohort) -> dict[str, Any]:
-    """Assays and layers with their sizes, samples, results, and the newest snapshot.
+    """Assays and layers with their sizes, samples, models, results, and the newest snapshot.
 
     `bytes` counts the files on disk of live segments; compressed, with ids.
     """
@@ -99,6 +100,7 @@ def describe(cohort: Cohort) -> dict[str, Any]:
         "n_samples": n_samples,
         "assays": assays,
         "layers": layers,
+        "models": model_facts(cohort),
         "results": results,
     }
 
@@ -115,11 +117,7 @@ def history(catalogue: Catalogue) -> list[dict[str, Any]]:
                 "message": record["message"],
                 "who": record["who"],
                 "run": record["run_id"],
+                "undoes": record["undoes"],
             }
             for record in records
         ]
-
-
-def iso_time(seconds: float) -> str:
-    """Seconds since 1970 as UTC text."""
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
@@ -15,10 +15,13 @@ from sjd_dask.store.bundle import check_bundle
 from sjd_dask.store.catalogue import promotions, results
 from sjd_dask.store.catalogue.promotions import Promotion
 from sjd_dask.store.catalogue.results import BundleFile
-from sjd_dask.store.catalogue.session import Catalogue
+from sjd_dask.store.catalogue.session import Catalogue, iso_time
 from sjd_dask.store.files import Files
 from sjd_dask.store.items import written
 from sjd_dask.store.result import Result
+
+if TYPE_CHECKING:
+    from sjd_dask.store.cohort import Cohort
 
 BUNDLE: Final = "bundle"
 PRODUCTION: Final = "production"
@@ -200,8 +203,15 @@ class ModelRegistry:
         """
         return promotions.demote(self.catalogue, name, why, who)
 
-    def rollback_model(self, name: str, why: str = "", who: str | None = None) -> tuple[int, int]:
+    def rollback_model(
+        self, name: str, why: str = "", who: str | None = None, to: int | None = None
+    ) -> tuple[int, int]:
         """Put back the version that was in production before. Once more: the one before that.
+
+        Parameters
+        ----------
+        to : int, optional
+            A version that was in production earlier still.
 
         Returns
         -------
@@ -213,4 +223,86 @@ class ModelRegistry:
         SpecError
             There was none before, or it is not published any more.
         """
-        return promotions.roll_back(self.catalogue, name, why, who)
+        return promotions.roll_back(self.catalogue, name, why, who, to)
+
+
+def model_facts(cohort: Cohort, name: str | None = None) -> list[dict[str, Any]]:
+    """The models as plain data, without their meta.
+
+    Raises
+    ------
+    SpecError
+        There is no model of that name.
+    """
+    found = cohort.models()
+    if name is not None:
+        wanted, version, production = parse_model(name)
+        mine = [one for one in found if one.name == wanted]
+        kept = [one for one in mine if version in (None, one.version) and (one.is_production or not production)]
+        if not kept:
+            there = ", ".join(one.ref for one in mine or found) or "none yet"
+            raise SpecError(f"this cohort has no model {name!r}; it has: {there}")
+        found = kept
+    return [_facts(one) for one in found]
+
+
+def describe_model(cohort: Cohort, text: str) -> dict[str, Any]:
+    """One model with its meta and all its promotions; a name alone is the one in production, else the newest."""
+    name, version, _ = parse_model(text)
+    facts = model_facts(cohort, text)
+    held = [one for one in facts if one["is_production"]]
+    chosen = held[0] if held and version is None else facts[-1]
+    result = cohort.result(chosen["ref"])
+    return {
+        **chosen,
+        "tables": result.tables,
+        "promotions": [
+            {
+                "name": one.name,
+                "version": one.version,
+                "action": one.action,
+                "who": one.who,
+                "time": iso_time(one.time),
+                "why": one.why,
+                "from": one.published_in,
+                "until": one.retired_in,
+            }
+            for one in cohort.promotions(name)
+        ],
+        "meta": result.meta,
+    }
+
+
+def promote_by_name(cohort: Cohort, text: str, why: str, who: str | None) -> tuple[str, int | None, list[str]]:
+    """Promote what the text names (without a version the newest); the model, the snapshot, and what to be warned of.
+
+    Raises
+    ------
+    SpecError
+        There is no such model.
+    """
+    name, version, production = parse_model(text)
+    if production:
+        raise SpecError(f"{text} is in production by its name; say which version is to be: {name}@VERSION")
+    chosen = describe_model(cohort, text) if version is not None else model_facts(cohort, name)[-1]
+    snapshot = cohort.promote(name, chosen["version"], why, who)
+    reason = chosen["needs_retraining"]
+    return chosen["ref"], snapshot, [f"{chosen['ref']} needs retraining: {reason}"] if reason else []
+
+
+def _facts(one: ModelInfo) -> dict[str, Any]:
+    return {
+        "ref": one.ref,
+        "name": one.name,
+        "version": one.version,
+        "is_production": one.is_production,
+        "promoted_at": None if one.promoted_at is None else iso_time(one.promoted_at),
+        "promoted_by": one.promoted_by,
+        "promoted_why": one.promoted_why,
+        "needs_retraining": one.meta.get(RETRAIN) or None,
+        "hash": one.hash,
+        "bytes": one.n_bytes,
+        "run": one.run,
+        "snapshot": one.published_in,
+        **{key: one.meta[key] for key in ("title", "classes", "n_panel", "platform") if key in one.meta},
+    }

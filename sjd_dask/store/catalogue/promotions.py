@@ -83,7 +83,7 @@ def demote(catalogue: Catalogue, name: str, why: str, who: str | None) -> int:
         return _replace(connection, name, None, PROMOTE, f"{name}@{now.version} taken out of production", why, who)
 
 
-def roll_back(catalogue: Catalogue, name: str, why: str, who: str | None) -> tuple[int, int]:
+def roll_back(catalogue: Catalogue, name: str, why: str, who: str | None, to: int | None = None) -> tuple[int, int]:
     """Back to the version that was in production before; returns it and the snapshot. See `Cohort.rollback_model`."""
     with catalogue.write() as connection:
         history = list_promotions(connection, name, all_records=True)
@@ -101,7 +101,13 @@ def roll_back(catalogue: Catalogue, name: str, why: str, who: str | None) -> tup
                 f"model {name!r} has no earlier version to go back to: {held}; nothing was changed. To use another: "
                 f"sjd models promote COHORT {name}@VERSION"
             )
-        version = usable[-1]
+        if to is not None and to not in usable:
+            before_it = ", ".join(f"{name}@{one}" for one in usable)
+            raise SpecError(
+                f"{name}@{to} is not one to go back to: before the present there were {before_it}; nothing was "
+                f"changed. To use it all the same: sjd models promote COHORT {name}@{to}"
+            )
+        version = usable[-1] if to is None else to
         before = f" (before: {name}@{now.version})" if now else ""
         text = f"{name}@{version} is in production again{before}"
         return version, _replace(connection, name, version, ROLLBACK, text, why, who)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, NoReturn
 
 import sqlalchemy as sa
@@ -91,6 +91,10 @@ class RolledBack:
     refs: list[str]
     restored_refs: list[str] = field(default_factory=list)
     new_refs: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
 
 
 def find_change(catalogue: Catalogue, target: int | str) -> Change:

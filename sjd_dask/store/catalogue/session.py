@@ -6,6 +6,7 @@ don't give, and a commit here takes milliseconds. `synchronous=EXTRA` also force
 
 from __future__ import annotations
 
+import datetime
 import getpass
 import time
 import weakref
@@ -275,3 +276,8 @@ def owner_of(record: Mapping[str, Any] | Any) -> Owner:
 def now() -> float:
     """Seconds since 1970."""
     return time.time()
+
+
+def iso_time(seconds: float) -> str:
+    """Seconds since 1970 as UTC text."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")
