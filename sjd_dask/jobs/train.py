@@ -15,6 +15,7 @@ from sjd_dask import names
 from sjd_dask.classify.recipe import Recipe
 from sjd_dask.classify.reference import reference_histograms
 from sjd_dask.errors import SpecError
+from sjd_dask.jobs import model_card
 from sjd_dask.jobs.arrays_table import from_table
 from sjd_dask.jobs.bundle import Bundle, nameless, training_record
 from sjd_dask.jobs.normalise_reference import Phases
@@ -103,13 +104,24 @@ class TrainJob:
         bundle = self._make_bundle(final, predictions)
         self._bundle = bundle
         panel, folds = panel_table(final, judged), folds_table(judged)
+        subgroups = self.origin.sheet[self.spec.subgroups] if self.spec.subgroups else None
         if waiting := int((predictions["status"] == "pending_batch").sum()):
             self.warnings.append(
                 f"{waiting:,} held-out samples could not be judged: without the persons of their fold the chain has no "
                 "parameters for their batch"
             )
         tables = {"table": arrow(panel), "predictions": arrow(predictions), "folds": arrow(folds)}
-        return tables, self._facts(bundle)
+        facts = self._facts(bundle)
+        card = model_card.build(
+            facts,
+            predictions,
+            panel,
+            subgroups=subgroups,
+            inner=pd.DataFrame(dict(final["inner"])),
+            seed=self.spec.seed,
+        )
+        tables |= {name: arrow(table) for name, table in card.tables.items()}
+        return tables, {**facts, "card": card.card}
 
     def _make_bundle(self, final: Groups, predictions: pd.DataFrame) -> Bundle:
         from sjd_dask.classify.classifier import Classifier

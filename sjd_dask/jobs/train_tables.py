@@ -17,6 +17,8 @@ from sjd_dask.jobs.train_labels import ALONE, CORE, LABEL, PERSON, Labelled
 from sjd_dask.jobs.train_tasks import Fold
 from sjd_dask.normalise.method import PENDING_BATCH
 
+# Probabilities before calibration, of each class.
+UNCALIBRATED = "uncalibrated_"
 Groups = Mapping[str, Mapping[str, NDArray[Any]]]
 
 
@@ -33,7 +35,8 @@ def predictions_table(labelled: Labelled, judged: Sequence[Judged]) -> pd.DataFr
     """One row a sample and repeat: what a classifier said that had not seen the person.
 
     Columns: sample_id, person_id, repeat, fold (both from 1), label, core, status, call, top_class, confidence,
-    ``p_<class>`` in the order of the classes, conformal_set, ood_score, n_missing. By repeat and sample id.
+    ``p_<class>`` and ``uncalibrated_<class>`` in the order of the classes, conformal_set, ood_score, n_missing. By
+    repeat and sample id.
     """
     frame, classes = labelled.frame, labelled.classes
     parts = []
@@ -45,6 +48,7 @@ def predictions_table(labelled: Labelled, judged: Sequence[Judged]) -> pd.DataFr
         named = np.array([*theirs, None], dtype=object)[top]
         held = [[name for name, inside in zip(theirs, row, strict=True) if inside] for row in found["conformal"]]
         p = {name: found["probabilities"][:, c] for c, name in enumerate(theirs)}
+        raw = {name: found["uncalibrated"][:, c] for c, name in enumerate(theirs)}
         confidence = np.where(
             top >= 0, found["probabilities"][np.arange(len(top)), np.maximum(top, 0)], np.nan
         ) if len(top) else np.empty(0)  # fmt: skip
@@ -55,7 +59,8 @@ def predictions_table(labelled: Labelled, judged: Sequence[Judged]) -> pd.DataFr
                 "call": np.where(status == "called", named, None),
                 "top_class": named,
                 "confidence": confidence,
-                **{f"p_{name}": p[name] for name in classes},
+                **{f"{names.PROBABILITY}{name}": p[name] for name in classes},
+                **{f"{UNCALIBRATED}{name}": raw[name] for name in classes},
                 "conformal_set": ["|".join(one) for one in held],
                 "ood_score": found["ood_score"],
                 "n_missing": found["n_missing"].astype(np.int64),

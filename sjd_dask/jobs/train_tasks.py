@@ -152,10 +152,12 @@ def fit_task(work: FitWork, partition: Partition) -> pa.Table:
         groups["values"] = {"panel": values[:, columns[: classifier.n_panel]]}
         groups["inner"] = _columns(fitted.inner)
         return to_table(groups)
-    found = classifier.predict(take(fold.source, fold.test, fold.features[columns]))
+    test = take(fold.source, fold.test, fold.features[columns])
+    found = classifier.predict(test)
     groups["judged"] = {
         "sample": np.array([reader.sample_ids[i] for i in fold.test], dtype=str),
         "probabilities": found.probabilities,
+        "uncalibrated": classifier.model.probabilities(np.ascontiguousarray(test[:, : classifier.n_panel])),
         "conformal": found.conformal,
         "top": found.top,
         "ood_score": found.ood_score,
