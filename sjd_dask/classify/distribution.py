@@ -128,14 +128,16 @@ def fit_distribution(values: FloatArray, persons: NDArray[Any], seed: int, absta
     -----
     The two distances of multivariate process control (Jackson and Mudholkar 1979): features are centred by their
     median, scaled and clipped at three standard deviations; from their covariance, shrunk as by Ledoit and Wolf (2004),
-    come the leading axes; a sample has a distance along the axes, and one off them, each feature in units of its own
-    noise there. The score is the largest of three, each in units of its spread among held-out samples: the distance
+    come the leading axes, as many as rise above noise (Gavish and Donoho 2014; axes of noise fit those who made them
+    and nobody else); a sample has a distance along the axes, and one off them, each feature in units of its own noise
+    there. The score is the largest of three, each in units of its spread among held-out samples: the distance
     along, the distance off, and the distance off given that along (regressed, both as logarithms). The last one sees
     values that are each in range but don't belong together: little along the axes and much off them.
 
     The threshold is conformal: scores of persons that the pattern was not learned from (5 folds by person), a person
     counting once, at the quantile for which a new person of the same kind exceeds it with probability <=
-    `abstain_rate`. That takes (1 - rate) / rate persons (19 for 0.05); with fewer it is the largest held-out score.
+    `abstain_rate`. That takes (1 - rate) / rate persons (19 for 0.05); with fewer it is the largest held-out score. The
+    training's own persons, who are classified too, are not turned away more often either.
     """
     values = np.ascontiguousarray(values, dtype=np.float64)
     named = np.asarray(persons, dtype=object).astype(str)
@@ -145,21 +147,25 @@ def fit_distribution(values: FloatArray, persons: NDArray[Any], seed: int, absta
     n_persons = np.unique(named).size
     if n_persons < _FEWEST_PERSONS:
         raise DataError(f"{n_persons} persons: what is common among them needs {_FEWEST_PERSONS} or more")
-    n_axes = max(1, min(_MOST_AXES, values.shape[1] // _FEATURES_PER_AXIS, n_persons // _FEATURES_PER_AXIS))
+    most = max(1, min(_MOST_AXES, values.shape[1] // _FEATURES_PER_AXIS, n_persons // _FEATURES_PER_AXIS))
     held = np.empty((values.shape[0], 2))
     for fold in range(_FOLDS):
         out = folds == fold
-        held[out] = _logs(values[out], _pattern(values[~out], n_axes))
-    arrays = _pattern(values, n_axes)
+        held[out] = _logs(values[out], _pattern(values[~out], most))
+    arrays = _pattern(values, most)
     told = np.isfinite(held).all(axis=1)
     if not told.any():
         raise DataError(f"none of {len(held)} samples has values enough to learn what is common among them")
     arrays |= _joining(held[told])
     scores = _joined(held[told], arrays)
+    weights = person_weights(named[told])
     # The conformal quantile from above: of the scores' opposites the share that stays below must be 1 - rate.
-    cut = -upper_share(-scores, person_weights(named[told]), 1 - abstain_rate, beyond=-np.inf)
+    cut = -upper_share(-scores, weights, 1 - abstain_rate, beyond=-np.inf)
     exact = bool(np.isfinite(cut))
-    return Distribution(arrays, float(cut) if exact else float(scores.max()), abstain_rate, exact)
+    own = _joined(_logs(values[told], arrays), arrays)
+    own_cut = -upper_share(-own, weights, 1 - abstain_rate, beyond=-np.inf)
+    least = own_cut if np.isfinite(own_cut) else own.max()
+    return Distribution(arrays, max(float(cut) if exact else float(scores.max()), float(least)), abstain_rate, exact)
 
 
 def _folds(persons: NDArray[Any], seed: int) -> NDArray[np.int64]:
@@ -170,7 +176,7 @@ def _folds(persons: NDArray[Any], seed: int) -> NDArray[np.int64]:
     return np.array([place[name] for name in persons], dtype=np.int64)
 
 
-def _pattern(values: FloatArray, n_axes: int) -> dict[str, FloatArray]:
+def _pattern(values: FloatArray, most: int) -> dict[str, FloatArray]:
     from sklearn.covariance import ledoit_wolf
 
     filled = np.isfinite(values)
@@ -192,6 +198,7 @@ def _pattern(values: FloatArray, n_axes: int) -> dict[str, FloatArray]:
     z -= shift
     z[~filled] = 0.0
     covariance, _ = ledoit_wolf(z, assume_centered=True)
+    n_axes = min(most, _above_noise(z))
     variances, axes = np.linalg.eigh(covariance)
     lead = np.ascontiguousarray(axes[:, ::-1][:, :n_axes])
     variance = np.maximum(variances[::-1][:n_axes], _LEAST)
@@ -205,6 +212,15 @@ def _pattern(values: FloatArray, n_axes: int) -> dict[str, FloatArray]:
         "variance": np.ascontiguousarray(variance),
         "noise": np.maximum(noise, _LEAST_NOISE),
     }
+
+
+def _above_noise(z: FloatArray) -> int:
+    """How many singular values are above what noise of the same median has; at least 1."""
+    shape = min(z.shape) / max(z.shape)
+    found = np.linalg.svd(z, compute_uv=False)
+    # Gavish and Donoho's hard threshold for noise of unknown size, within 0.02 of the exact one.
+    limit = (0.56 * shape**3 - 0.95 * shape**2 + 1.82 * shape + 1.43) * float(np.median(found))
+    return max(1, int((found > limit).sum()))
 
 
 def _logs(values: FloatArray, arrays: Mapping[str, FloatArray]) -> FloatArray:
