@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sjd_dask.classify.conformal import person_weights
 from sjd_dask.classify.prefilter import class_sums
 from sjd_dask.classify.recipe import Recipe
-from sjd_dask.errors import DataError, SpecError
+from sjd_dask.errors import DataError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -46,14 +46,21 @@ def select_panel(
         )
     if recipe.panel_method == "none":
         return kept
-    if recipe.panel_method == "elastic_net" and len(kept) <= recipe.panel_size:
-        return kept
     rows = scaled(values[:, kept], weights)
+    size = recipe.panel_size
     if recipe.panel_method == "elastic_net":
         from sjd_dask.classify.panel_elastic_net import elastic_net_panel
 
-        return np.asarray(kept[elastic_net_panel(rows, y, weights, n_classes, recipe.panel_size)])
-    raise SpecError(f"panel method {recipe.panel_method!r} is not available yet: use elastic_net or none.")
+        chosen = elastic_net_panel(rows, y, weights, n_classes, size)
+    elif recipe.panel_method == "stability":
+        from sjd_dask.classify.panel_stability import stability_panel
+
+        chosen = stability_panel(rows, y, weights, persons, n_classes, size, recipe.seed, *purpose)
+    else:
+        from sjd_dask.classify.panel_all_relevant import all_relevant_panel
+
+        chosen = all_relevant_panel(rows, y, weights, size, recipe.seed, *purpose)
+    return np.asarray(kept[chosen])
 
 
 def training_weights(y: Ints, persons: NDArray[np.str_], recipe: Recipe) -> Floats:
