@@ -14,19 +14,18 @@ from sjd_dask.classify.reference import CONFIDENCE, MERGED_BINS, OOD_SCORE, SHAR
 from sjd_dask.designs.labels import label_text
 from sjd_dask.errors import DataError
 from sjd_dask.jobs.drift_spec import DriftLevels, DriftWatch
+from sjd_dask.jobs.drift_window import NIGHT, STATUS, WINDOW, Part, with_earlier
 from sjd_dask.kernels.drift import excess_p, kolmogorov, kolmogorov_limit, stability_index, stability_limit
 
 NONE, WARN, HOLD = "none", "warn", "hold"
 LEVELS: Final = (NONE, WARN, HOLD)
 # Statuses that the classifier gives; samples of others were never scored.
 SCORED: Final = (names.CALLED, *SHARES)
-NIGHT, WINDOW = "night", "window"
-FEATURE, SCORE, STATUS, PANEL = "feature", "score", "status", "panel"
+FEATURE, SCORE, PANEL = "feature", "score", "panel"
 COLUMNS: Final = (
     "variable", "kind", "span", "batch", "n_samples", "n_persons", "psi", "psi_limit", "ks", "ks_limit", "share",
     "reference_share", "p_value", "level",
 )  # fmt: skip
-WINDOW_COLUMNS: Final = ("night", "model", "variable", "n_samples", "n_persons", "counts")
 # Scores that say how well the samples fit the model. The mix of classes may change with who arrives: that only warns.
 HOLDING_SCORES: Final = (CONFIDENCE, OOD_SCORE)
 FEWEST_EXPECTED = 5  # values a merged bin, the rule of thumb of chi-square tests
@@ -40,8 +39,10 @@ class DriftReport:
     Attributes
     ----------
     table : DataFrame
-        ``COLUMNS``, one row a variable, span and batch: what :data:`~sjd_dask.jobs.table_columns` says of them.
-        Features of a batch by itself are there only where they reached a level.
+        ``COLUMNS``, one row a variable, span (tonight's samples, or the newest ones) and batch ("": all). ``psi`` and
+        ``ks`` are the distances, ``psi_limit`` and ``ks_limit`` what chance gives, ``share`` that of missing values of
+        a feature, of samples of a status, of features that moved of the panel; ``p_value`` of its rise. Features of a
+        batch by itself have rows only where they reached a level.
     level : str
         ``none``, ``warn`` or ``hold``.
     messages : tuple of str
@@ -76,19 +77,6 @@ class DriftReport:
                 "and their batch first (wrong units, another platform or normalisation, a failed run). If they are "
                 "right: publish this night by `--set drift.accept=true`; if they stay like this, train the model again."
             )
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Samples that are judged together."""
-
-    span: str
-    batch: str
-    counts: np.ndarray  # (p + s, b + 1)
-    statuses: dict[str, int]
-    n_samples: int
-    n_persons: int
-    may_hold: bool
 
 
 @dataclass
@@ -160,13 +148,13 @@ def watch(
     people = _people(frame)
     status = frame["status"].to_numpy(dtype=object)
 
-    def part(span: str, batch: str, chosen: np.ndarray, held: np.ndarray) -> _Part:
+    def part(span: str, batch: str, chosen: np.ndarray, held: np.ndarray) -> Part:
         known = {name: int((status[chosen] == name).sum()) for name in reference.statuses}
         n, enough = int(chosen.sum()), int(chosen.sum()) >= settings.min_samples
-        return _Part(span, batch, held, known, n, len(set(people[chosen])), enough)
+        return Part(span, batch, held, known, n, len(set(people[chosen])), enough)
 
     tonight = part(NIGHT, "", np.ones(len(frame), dtype=bool), counts.sum(axis=0))
-    window, pooled = _window(reference, tonight, settings, earlier, night, model)
+    window, pooled = with_earlier(reference, tonight, settings, earlier, night, model)
     parts = [tonight] if tonight.may_hold else []
     if pooled.n_samples > tonight.n_samples > 0 and pooled.n_samples >= settings.min_samples:
         parts.append(pooled)
@@ -181,8 +169,12 @@ def watch(
             (NONE, f"{tonight.n_samples} new {verb} too few to be judged alone ({settings.min_samples}){others}.")
         )
     n_tests = len(parts) * (3 * len(reference.features) + 2 * len(reference.scores) + len(reference.statuses))
+    judged = []
     for one in parts:
-        _judge(one, reference, settings, settings.alpha / n_tests, found)
+        said = _Found(found.rows)
+        _judge(one, reference, settings, settings.alpha / n_tests, said)
+        judged.append((one, said))
+    found.messages += _told(judged)
     level = max((level for level, _ in found.messages), key=LEVELS.index, default=NONE)
     ordered = sorted(found.messages, key=lambda one: -LEVELS.index(one[0]))
     table = pd.DataFrame(found.rows, columns=list(COLUMNS))
@@ -217,12 +209,12 @@ def _sizes(codes: np.ndarray, n: int) -> np.ndarray:
     return np.bincount(codes[codes >= 0], minlength=n)
 
 
-def _judge(part: _Part, reference: Reference, settings: DriftWatch, alpha: float, found: _Found) -> None:
+def _judge(part: Part, reference: Reference, settings: DriftWatch, alpha: float, found: _Found) -> None:
     """Add the rows and the messages of samples that are judged together."""
     n_merged = int(np.clip(part.n_persons // FEWEST_EXPECTED, 2, MERGED_BINS))
     n_features = len(reference.features)
     moved: list[dict[str, Any]] = []
-    scores: list[tuple[str, str]] = []
+    scores: list[tuple[str, dict[str, Any]]] = []
     for i, name in enumerate((*reference.features, *reference.scores)):
         row = _distance(part, reference, i, n_merged, settings, alpha, is_feature=i < n_features)
         row["variable"] = name
@@ -234,13 +226,38 @@ def _judge(part: _Part, reference: Reference, settings: DriftWatch, alpha: float
             moved.append(row)
         else:
             level = row["level"] if part.may_hold and name in HOLDING_SCORES else WARN
-            scores.append((_capped(level, part), f"{_who(part)}: {name} has moved ({_numbers(row)})."))
+            scores.append((_capped(level, part), row))
     _judge_panel(part, moved, n_features, settings, found)
-    found.messages.extend(scores)
+    if scores:
+        scores.sort(key=lambda one: -LEVELS.index(one[0]))
+        named = ", ".join(f"{row['variable']} ({_numbers(row)})" for _, row in scores)
+        verb = "score has" if len(scores) == 1 else "scores have"
+        found.messages.append((scores[0][0], f"{_who(part)}: {len(scores)} {verb} moved: {named}."))
     _judge_statuses(part, reference, settings, alpha, found)
 
 
-def _row(part: _Part, kind: str, variable: str = "") -> dict[str, Any]:
+def _told(judged: list[tuple[Part, _Found]]) -> list[tuple[str, str]]:
+    """What is said of all parts: of a batch, or of the newest samples, only where it is worse than tonight's whole."""
+    told: list[tuple[str, str]] = []
+    whole, alike = 0, []
+    for part, found in judged:
+        own = max((LEVELS.index(level) for level, _ in found.messages), default=0)
+        if part.span == NIGHT and not part.batch:
+            whole = own
+            told += found.messages
+        elif own > whole:
+            told += found.messages
+        elif own and part.batch:
+            alike.append(repr(part.batch))
+    if alike:
+        n = sum(bool(part.batch) for part, _ in judged)
+        more = f" and {len(alike) - MOST_NAMED} more" if len(alike) > MOST_NAMED else ""
+        named = f"{', '.join(alike[:MOST_NAMED])}{more}"
+        told.append((NONE, f"{len(alike)} of {n} batches have moved by themselves: {named}."))
+    return told
+
+
+def _row(part: Part, kind: str, variable: str = "") -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(COLUMNS, np.nan)
     return row | {
         "variable": variable, "kind": kind, "span": part.span, "batch": part.batch, "n_samples": part.n_samples,
@@ -249,7 +266,7 @@ def _row(part: _Part, kind: str, variable: str = "") -> dict[str, Any]:
 
 
 def _distance(
-    part: _Part, reference: Reference, i: int, n_merged: int, settings: DriftWatch, alpha: float, *, is_feature: bool
+    part: Part, reference: Reference, i: int, n_merged: int, settings: DriftWatch, alpha: float, *, is_feature: bool
 ) -> dict[str, Any]:
     """The row of one variable."""
     found, frozen = part.counts[i, :-1], reference.counts[i, :-1]
@@ -279,9 +296,7 @@ def _rising(settings: DriftWatch) -> Iterator[tuple[str, DriftLevels]]:
     yield HOLD, settings.hold
 
 
-def _judge_panel(
-    part: _Part, moved: list[dict[str, Any]], n_features: int, settings: DriftWatch, found: _Found
-) -> None:
+def _judge_panel(part: Part, moved: list[dict[str, Any]], n_features: int, settings: DriftWatch, found: _Found) -> None:
     row = _row(part, PANEL, "features that moved")
     row["share"] = len(moved) / n_features if n_features else np.nan
     far = [one for one in moved if one["level"] == HOLD]
@@ -300,7 +315,7 @@ def _judge_panel(
         )
 
 
-def _judge_statuses(part: _Part, reference: Reference, settings: DriftWatch, alpha: float, found: _Found) -> None:
+def _judge_statuses(part: Part, reference: Reference, settings: DriftWatch, alpha: float, found: _Found) -> None:
     for name, before in reference.statuses.items():
         row = _row(part, STATUS, name)
         row["share"], row["reference_share"] = part.statuses[name] / part.n_samples, before / reference.n_samples
@@ -316,11 +331,11 @@ def _judge_statuses(part: _Part, reference: Reference, settings: DriftWatch, alp
             found.messages.append((row["level"], f"{text}{100 * row['reference_share']:.3g} % of the reference."))
 
 
-def _capped(level: str, part: _Part) -> str:
+def _capped(level: str, part: Part) -> str:
     return level if part.may_hold or level == NONE else WARN
 
 
-def _who(part: _Part) -> str:
+def _who(part: Part) -> str:
     if part.span == WINDOW:
         return f"the newest {part.n_samples} samples"
     return f"batch {part.batch!r} of tonight" if part.batch else "tonight"
@@ -331,47 +346,3 @@ def _numbers(row: dict[str, Any]) -> str:
     if row["kind"] == FEATURE and row["share"] > row["reference_share"]:
         text += f", {100 * row['share']:.3g} % missing"
     return text
-
-
-def _window(
-    reference: Reference, tonight: _Part, settings: DriftWatch, earlier: pd.DataFrame | None, night: str, model: str
-) -> tuple[pd.DataFrame, _Part]:
-    """Counts of the newest nights with tonight's, and all of them together."""
-    variables = [*reference.features, *reference.scores]
-    kept = [_stored(tonight, variables, night, model)] if tonight.n_samples else []
-    counts, statuses = tonight.counts.copy(), dict(tonight.statuses)
-    n_samples, n_persons = tonight.n_samples, tonight.n_persons
-    for before in _nights(earlier, variables, night, model):
-        if n_samples >= settings.window:
-            break
-        stored = dict(zip(before["variable"], before["counts"], strict=True))
-        if any(len(stored[name]) != counts.shape[1] for name in variables):
-            continue
-        counts += np.array([np.asarray(stored[name], dtype=np.int64) for name in variables])
-        statuses = {name: k + int(stored[f"{STATUS}:{name}"][0]) for name, k in statuses.items()}
-        n_samples += int(before["n_samples"].iloc[0])
-        # A person who came on two nights counts twice: the window takes a little too much for certain.
-        n_persons += int(before["n_persons"].iloc[0])
-        kept.append(before)
-    table = pd.concat(kept[::-1], ignore_index=True) if kept else pd.DataFrame(columns=list(WINDOW_COLUMNS))
-    return table, _Part(WINDOW, "", counts, statuses, n_samples, n_persons, not tonight.may_hold)
-
-
-def _nights(earlier: pd.DataFrame | None, variables: list[str], night: str, model: str) -> Iterator[pd.DataFrame]:
-    """Stored nights of this model, the newest first."""
-    if earlier is None or earlier.empty:
-        return
-    for name in list(dict.fromkeys(earlier["night"]))[::-1]:
-        rows = earlier[(earlier["night"] == name) & (earlier["model"] == model)]
-        if name != night and set(variables) <= set(rows["variable"]):
-            yield rows
-
-
-def _stored(part: _Part, variables: list[str], night: str, model: str) -> pd.DataFrame:
-    counts = [row.tolist() for row in part.counts] + [[k] for k in part.statuses.values()]
-    return pd.DataFrame(
-        {
-            "night": night, "model": model, "variable": variables + [f"{STATUS}:{name}" for name in part.statuses],
-            "n_samples": part.n_samples, "n_persons": part.n_persons, "counts": counts,
-        }
-    )  # fmt: skip

@@ -178,7 +178,7 @@ def test_a_batch_is_judged_by_itself(reference: Reference) -> None:
     report = watched(reference, values[order], scores.iloc[order])
     assert report.level == HOLD and report.messages[0].startswith("batch 'B2' of tonight: ")
     held = report.table[(report.table["level"] == HOLD)]
-    assert set(held["batch"]) == {"B2"}
+    assert set(held["batch"]) == {"B2"} and all("B2" in text for text in report.messages)
     assert not ((report.table["batch"] == "B1") & (report.table["kind"] == "feature")).any()
     pd.testing.assert_frame_equal(report.table, watched(reference, values, scores).table)
 
@@ -208,10 +208,11 @@ def test_slow_drift_only_warns_by_the_window(reference: Reference) -> None:
     earlier, last = None, None
     for night in range(9):
         values, scores = samples(25, 50 + night)
-        values[:, :12] += 0.75
+        values[:, :12] += 0.4
         last = watched(reference, values, scores, earlier=earlier, night=f"n{night}", model="m")
         earlier = last.window
     assert last is not None and last.level == WARN
+    assert (last.table.loc[last.table["span"] == "night", "level"] == NONE).all()
     assert any(text.startswith("the newest 200 samples: ") for text in last.messages)
     assert earlier["night"].nunique() == 8  # no more than the window wants
 
