@@ -26,7 +26,16 @@ from sjd_dask.jobs.train_labels import CORE, LABEL, PERSON, Labelled, check_pers
 from sjd_dask.jobs.train_plan import make_plan
 from sjd_dask.jobs.train_sources import Origin, check_refit, open_origin
 from sjd_dask.jobs.train_spec import TrainSpec
-from sjd_dask.jobs.train_tables import Groups, Judged, arrow, folds_table, panel_table, person_ids, predictions_table
+from sjd_dask.jobs.train_tables import (
+    Groups,
+    Judged,
+    arrow,
+    folds_table,
+    panel_table,
+    panels_table,
+    person_ids,
+    predictions_table,
+)
 from sjd_dask.jobs.train_tasks import FitWork, Fold, fit_task
 from sjd_dask.runtime.fingerprint import fingerprint
 from sjd_dask.runtime.plan import Partition, Plan
@@ -110,7 +119,12 @@ class TrainJob:
                 f"{waiting:,} held-out samples could not be judged: without the persons of their fold the chain has no "
                 "parameters for their batch"
             )
-        tables = {"table": arrow(panel), "predictions": arrow(predictions), "folds": arrow(folds)}
+        tables = {
+            "table": arrow(panel),
+            "predictions": arrow(predictions),
+            "folds": arrow(folds),
+            "panels": arrow(panels_table(judged)),
+        }
         facts = self._facts(bundle)
         card = model_card.build(
             facts,

@@ -98,6 +98,17 @@ def panel_table(final: Groups, judged: Sequence[Judged]) -> pd.DataFrame:
     return table
 
 
+def panels_table(judged: Sequence[Judged]) -> pd.DataFrame:
+    """The panels of the outer folds, as the final one, after columns ``repeat`` and ``fold``."""
+    parts = []
+    for one in judged:
+        part = pd.DataFrame(dict(one.groups["panel"]))
+        part.insert(0, "repeat", one.fold.repeat + 1)
+        part.insert(1, "fold", one.fold.number + 1)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
 def folds_table(judged: Sequence[Judged]) -> pd.DataFrame:
     """One row an outer fold: how many were trained on and judged, and how far its own groups moved."""
     rows = []

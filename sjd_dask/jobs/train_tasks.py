@@ -134,8 +134,8 @@ def fit_task(work: FitWork, partition: Partition) -> pa.Table:
         values,
         fold.labels,
         fold.persons,
-        np.array([reader.sample_ids[i] for i in fold.train], dtype=object),
-        feature_ids,
+        [reader.sample_ids[i] for i in fold.train],
+        feature_ids.tolist(),
         work.recipe,
         core=fold.core,
     )

@@ -12,20 +12,21 @@ import pytest
 from jobs_helpers import bring, make_cohort, write_npz
 
 from sjd_dask.classify.fitting import fit_classifier
-from sjd_dask.jobs import bundle, train
+from sjd_dask.jobs import bundle
 from sjd_dask.jobs.driver import prepare
 from sjd_dask.jobs.spec import parse_spec
 from sjd_dask.jobs.train import make_recipe
-from sjd_dask.runtime.cluster import open_cluster
+from sjd_dask.jobs.train_spec import TrainSpec
+from sjd_dask.runtime.here import Here
 from sjd_dask.store.bundle import read_bundle
 from sjd_dask.store.cohort import Cohort, open_cohort
 
-TABLES = ("table", "predictions", "folds", "metrics", "reliability")
+TABLES = ("table", "predictions", "folds", "panels", "metrics", "reliability")
 GROUPS: dict[str, Any] = {
     "job": "stratify", "layer": "layers/logs", "features": {"top": 40}, "k": [1, 4], "choose_k": 3,
     "resamples": {"n": 24}, "algorithms": ["hierarchical", "kmeans"], "samples": "visit == 1", "output": "groups",
 }  # fmt: skip
-SMALL: dict[str, Any] = {"folds": {"outer": 2, "inner": 2}}
+KEYS: dict[str, Any] = {"labels": "strata/groups", "folds": {"outer": 2, "inner": 2}, "subgroups": ["sex"]}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def first(home: Path, cluster: Any) -> Cohort:
     path = scene.make(home / "one")
     scene.normalise(path, cluster, scene.WITH_BATCH)
     scene.run(path, cluster, **GROUPS)
-    scene.train(path, cluster, labels="strata/groups")
+    scene.train(path, cluster, **KEYS)
     return open_cohort(path)
 
 
@@ -78,12 +79,11 @@ def test_what_a_training_leaves(first: Cohort) -> None:
     assert first.models()[0].is_production is False
 
 
-def test_another_layout_and_one_worker(first: Cohort, home: Path) -> None:
+def test_another_layout_and_without_workers(first: Cohort, home: Path) -> None:
     path = scene.make(home / "two", chunks=(9, 32), pieces=3)
-    with open_cluster("local", workers=1) as alone:
-        scene.normalise(path, alone, scene.WITH_BATCH)
-        scene.run(path, alone, **GROUPS)
-        scene.train(path, alone, labels="strata/groups")
+    scene.normalise(path, Here(), scene.WITH_BATCH)
+    scene.run(path, Here(), **GROUPS)
+    scene.train(path, Here(), **KEYS)
     check_same(open_cohort(path), first)
 
 
@@ -112,45 +112,28 @@ def test_the_chain_of_a_bundle_gives_the_values_of_the_layer(first: Cohort) -> N
     np.testing.assert_array_equal(found.chain.apply(block).values, stored)
 
 
-@pytest.mark.parametrize("labels", ["strata/groups", "group"])
-def test_a_fold_knows_nothing_of_whom_it_judges(
-    first: Cohort, home: Path, cluster: Any, labels: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fold_knows_nothing_of_whom_it_judges(first: Cohort, home: Path) -> None:
     """Other values of the persons held out, another model of everybody, and in that fold not a bit is different."""
-    spec = parse_spec({**scene.TRAIN, "cohort": first.path, "labels": labels}, "spec")
-    job = prepare(spec, Path())
-    frame = job.labelled.frame
-    out = set(frame.loc[job.folds[0] == 0, "person"])
-    path = make_cohort(home / f"changed_{labels.partition('/')[0]}")
-    ids = scene.sample_ids()
+    job = prepare(parse_spec({**scene.TRAIN, **KEYS, "cohort": first.path}, "spec"), Path())
+    out = set(job.labelled.frame.loc[job.folds[0] == 0, "person"])
+    path, ids = make_cohort(home / "changed"), scene.sample_ids()
     values, rng = scene.counts(ids), np.random.default_rng(3)
     for i, person in enumerate(scene.sheet(ids)["person_id"]):
         if person in out:
             values[i] = rng.poisson(rng.gamma(1.0, 300.0, scene.P))
     bring(path, "rna", scene.write_matrix(home / "changed.npz", ids, values), "counts", samples=scene.sheet(ids))
-    scene.normalise(path, cluster, scene.WITH_BATCH)
+    scene.normalise(path, Here(), scene.WITH_BATCH)
     grouped = first.result("strata/groups")
-    open_cohort(path).publish_result(
-        "strata", "groups", {name: grouped.table(name) for name in grouped.tables}, grouped.meta
-    )
-    panels: dict[str, Any] = {}
-    finished = train.TrainJob._finished
-
-    def watched(self: Any, final: Any, judged: Any) -> Any:
-        panels[self.cohort.path] = [one.groups["panel"] for one in judged], final["panel"]
-        return finished(self, final, judged)
-
-    monkeypatch.setattr(train.TrainJob, "_finished", watched)
-    for one in (first.path, str(path)):
-        scene.train(Path(one), cluster, labels=labels, output="watched")
-    (mine, all_mine), (theirs, all_theirs) = panels[first.path], panels[str(path)]
-    for name, column in mine[0].items():
-        np.testing.assert_array_equal(column, theirs[0][name], err_msg=name)
-    weights = [name for name in all_mine if name.startswith("weight_")]
-    assert not all(np.array_equal(all_mine[name], all_theirs[name]) for name in weights), "the others do see them"
+    tables = {name: grouped.table(name) for name in grouped.tables}
+    open_cohort(path).publish_result("strata", "groups", tables, grouped.meta)
+    changed = scene.train(path, Here(), **KEYS).cohort.result("models/classes@1").to_pandas("panels")
+    panels = first.result("models/classes@1").to_pandas("panels")
+    mine, theirs = (one[one["fold"] == 1].reset_index(drop=True) for one in (panels, changed))
+    pd.testing.assert_frame_equal(mine, theirs, check_exact=True)
+    assert not panels[panels["fold"] == 2].equals(changed[changed["fold"] == 2]), "the other fold does see them"
 
 
-def test_the_features_left_out_before_a_fit_would_not_have_been_taken(home: Path, cluster: Any) -> None:
+def test_the_features_left_out_before_a_fit_would_not_have_been_taken(home: Path) -> None:
     """A fit of the features that are brought in is the fit of all features, bit for bit, in any order of arrival."""
     rng = np.random.default_rng(12)
     n, p = 90, 1400
@@ -166,9 +149,11 @@ def test_the_features_left_out_before_a_fit_would_not_have_been_taken(home: Path
     for rows in np.array_split(order, 2):
         matrix = write_npz(home / "wide.npz", values[rows], np.array(ids)[rows], features)
         bring(path, "rna", matrix, samples=sheet.iloc[rows])
-    keys = {**scene.TRAIN, "layer": None, "assay": "rna", "panel": {"size": 15, "prefilter": 80}, **SMALL}
-    done = scene.run(path, cluster, **keys)
-    job = prepare(parse_spec({key: one for key, one in {**keys, "cohort": str(path)}.items() if one}, "spec"), Path())
-    whole = fit_classifier(values, label, ids, ids, features, make_recipe(job.spec))
+    panel, folds = {"size": 15, "prefilter": 80}, {"outer": 2, "inner": 2}
+    raw = {"job": "train", "assay": "rna", "labels": "group", "panel": panel, "folds": folds, "output": "classes"}
+    done = scene.run(path, Here(), **raw)
+    spec = parse_spec({**raw, "cohort": str(path)}, "spec")
+    assert isinstance(spec, TrainSpec)
+    whole = fit_classifier(values, label, ids, ids, features, make_recipe(spec))
     result = done.cohort.result(done.results[0])
     assert result.meta["classifier_hash"] == whole.classifier.hash()
