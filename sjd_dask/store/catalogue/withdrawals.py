@@ -181,11 +181,11 @@ def _refuse_changed(
     changed = int(connection.execute(sa.select(sa.func.count()).select_from(t.results)).scalar() or 0) != n_results
     for piece in in_pieces([item.result_id for item in results]):
         query = sa.select(t.results.c.id, t.results.c.files).where(t.results.c.id.in_(piece))
-        now_there = dict(connection.execute(query).tuples().all())
+        now_there = {row.id: row.files for row in connection.execute(query)}
         changed |= any(now_there.get(item.result_id) != item.before for item in results if item.result_id in set(piece))
     for piece in in_pieces(list(planned)):
         query = sa.select(rows.segment_id, sa.func.count()).where(rows.segment_id.in_(piece)).group_by(rows.segment_id)
-        counts = dict(connection.execute(query).tuples().all())
+        counts = {row[0]: row[1] for row in connection.execute(query)}
         changed |= any(counts.get(one, 0) != planned[one].n_rows for one in piece)
     for piece in in_pieces(sorted(leaving.samples)):
         query = sa.select(rows.segment_id).where(rows.sample_id.in_(piece)).distinct()

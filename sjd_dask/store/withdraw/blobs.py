@@ -44,19 +44,20 @@ def blob_names(name: str, content: bytes, leaving: Leaving) -> bool:
             except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):
                 return _bytes_name(content, leaving)
     if content[:2] == b"PK":
-        return any(blob_names(member, inner, leaving) for member, inner in _members(content))
+        try:
+            return any(blob_names(member, inner, leaving) for member, inner in _members(content))
+        except (zipfile.BadZipFile, OSError, zlib.error):
+            # Half an archive, as an inbox's quarantine has them.
+            return _bytes_name(content, leaving)
     if content[:6] == b"\x93NUMPY":
         return _array_names(name, content, leaving)
     return _bytes_name(content, leaving)
 
 
 def _members(content: bytes) -> Iterator[tuple[str, bytes]]:
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            for one in archive.namelist():
-                yield one, archive.read(one)
-    except (zipfile.BadZipFile, OSError, zlib.error):
-        yield "", content
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        for one in archive.namelist():
+            yield one, archive.read(one)
 
 
 def _array_names(name: str, content: bytes, leaving: Leaving) -> bool:

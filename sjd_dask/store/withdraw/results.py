@@ -91,7 +91,7 @@ def plan_results(
     with cohort.catalogue.read() as connection:
         query = sa.select(t.results).order_by(t.results.c.published_in, t.results.c.kind, t.results.c.name)
         rows = connection.execute(query).mappings().all()
-        views = dict(connection.execute(sa.select(t.runs.c.id, t.runs.c.snapshot)).tuples().all())
+        views = {row.id: row.snapshot for row in connection.execute(sa.select(t.runs.c.id, t.runs.c.snapshot))}
         key = id_key(connection)
     plan.n_results = len(rows)
     for row in rows:
