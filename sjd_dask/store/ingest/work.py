@@ -139,7 +139,8 @@ class Work:
             sample_ids = kept
             if self.sheet is not None:
                 self.sheet = self.sheet[~self.sheet.index.isin(list(self.withdrawn))]
-        if self.sheet is not None and sample_ids:
+        # A sheet of withdrawn people alone says nothing of the others.
+        if self.sheet is not None and len(self.sheet) and sample_ids:
             join_sheet(self.report, sample_ids, self.sheet, str(self.path))
 
     def first_block(self, source: MatrixSource) -> Iterator[Block]:
