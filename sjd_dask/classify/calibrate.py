@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sjd_dask.errors import DataError
-from sjd_dask.kernels.calibration import isotonic_columns, log_rows, one_against_rest, sigmoid_columns, softmax_rows
+from sjd_dask.kernels.calibration import (
+    isotonic_columns,
+    log_odds_rows,
+    log_rows,
+    one_against_rest,
+    sigmoid_columns,
+    softmax_rows,
+)
 
 FloatArray = NDArray[np.float64]
 Method = Literal["sigmoid", "isotonic", "temperature", "none"]
@@ -35,8 +42,8 @@ class Calibrator:
     n_classes
         Number of classes k.
     parameters
-        Named arrays: ``slope`` and ``intercept`` (sigmoid, one per fitted column), ``x``, ``y``, ``starts`` (isotonic),
-        ``inverse_temperature``.
+        Named arrays: ``slope``, ``intercept``, ``low``, ``high`` (sigmoid, one per fitted column), ``x``, ``y``,
+        ``starts`` (isotonic), ``inverse_temperature``.
     """
 
     method: Method
@@ -56,10 +63,10 @@ class Calibrator:
         elif self.method == "temperature":
             out = softmax_rows(_logits(scores, self.scale), float(self.parameters["inverse_temperature"]))
         else:
-            columns = _columns(scores, self.scale)
+            columns = _columns(scores, self.scale, self.method)
             named = self.parameters
             if self.method == "sigmoid":
-                single = sigmoid_columns(columns, named["slope"], named["intercept"])
+                single = sigmoid_columns(columns, *(named[name] for name in _NEEDS["sigmoid"]))
             else:
                 single = isotonic_columns(columns, named["x"], named["y"], named["starts"])
             out = one_against_rest(single, self.n_classes)
@@ -95,7 +102,7 @@ class Calibrator:
 
 
 _NEEDS: dict[str, tuple[str, ...]] = {
-    "sigmoid": ("slope", "intercept"),
+    "sigmoid": ("slope", "intercept", "low", "high"),
     "isotonic": ("x", "y", "starts"),
     "temperature": ("inverse_temperature",),
     "none": (),
@@ -130,8 +137,9 @@ def fit_calibrator(
     Returns
     -------
     Calibrator
-        As scikit-learn's ``CalibratedClassifierCV(ensemble=False)`` would fit on the same scores: for two classes the
-        second class's score less the first's on ``logits``, its probability on ``probabilities``.
+        As scikit-learn's ``CalibratedClassifierCV(ensemble=False)`` would fit on the same scores: for isotonic and two
+        classes the second class's score less the first's on ``logits``, its probability on ``probabilities``. For
+        sigmoid the scores are each class's log-odds against the rest, within limits, see notes.
 
     Raises
     ------
@@ -140,6 +148,11 @@ def fit_calibrator(
 
     Notes
     -----
+    Platt's targets are (N+ + 1) / (N+ + 2) and 1 / (N- + 2), not 1 and 0, for N+ samples of a class and N- of the rest.
+    Log-odds beyond what these targets say, log(N+ + 1) and -log(N- + 1), therefore count as these: so many samples
+    can't tell more, and a straight line through surer scores would flatten the sigmoid for all others. Scores that are
+    well calibrated already stay as they are.
+
     ``isotonic`` can give probabilities of exactly 0 or 1 and wants some hundreds of samples in each class.
     """
     if method not in _NEEDS:
@@ -164,13 +177,12 @@ def fit_calibrator(
     if method == "temperature":
         parameters["inverse_temperature"] = np.array(_temperature(_logits(scores, scale), labels, weights))
     elif method != "none":
-        columns = _columns(scores, scale)
+        columns = _columns(scores, scale, method)
         # Of two classes the second alone is fitted.
         classes = [1] if n_classes == 2 else list(range(n_classes))
         truth = [(labels == which).astype(np.float64) for which in classes]
         if method == "sigmoid":
-            fits = np.array([platt(columns[:, c], truth[c], weights) for c in range(len(classes))])
-            parameters = {"slope": fits[:, 0].copy(), "intercept": fits[:, 1].copy()}
+            parameters = _sigmoid(columns, truth, weights)
         else:
             parameters = _isotonic(columns, truth, weights)
     return Calibrator(method, scale, n_classes, parameters)
@@ -245,6 +257,16 @@ def platt(scores: FloatArray, truth: FloatArray, weights: FloatArray) -> tuple[f
     return slope, float(ab[1] - slope * centre)
 
 
+def _sigmoid(columns: FloatArray, truth: list[FloatArray], weights: FloatArray) -> dict[str, NDArray[Any]]:
+    rows = []
+    for c, own in enumerate(truth):
+        low = -float(np.log(weights[own <= 0].sum() + 1))
+        high = float(np.log(weights[own > 0].sum() + 1))
+        rows.append((*platt(np.clip(columns[:, c], low, high), own, weights), low, high))
+    found = np.array(rows)
+    return {name: found[:, i].copy() for i, name in enumerate(_NEEDS["sigmoid"])}
+
+
 def _isotonic(columns: FloatArray, truth: list[FloatArray], weights: FloatArray) -> dict[str, NDArray[Any]]:
     from sklearn.isotonic import IsotonicRegression
 
@@ -281,12 +303,13 @@ def _checked(scores: FloatArray, n_classes: int) -> FloatArray:
     return scores
 
 
-def _columns(scores: FloatArray, scale: Scale) -> FloatArray:
-    """What is calibrated one against the rest: each class's score, or one column for two classes."""
-    if scores.shape[1] != 2:
-        return scores
-    single = scores[:, 1] - scores[:, 0] if scale == "logits" else scores[:, 1]
-    return np.ascontiguousarray(single[:, None])
+def _columns(scores: FloatArray, scale: Scale, method: Method) -> FloatArray:
+    """What is calibrated one class against the rest; for two classes that of the second alone."""
+    if method == "sigmoid":
+        scores = log_odds_rows(_logits(scores, scale))
+    elif scores.shape[1] == 2 and scale == "logits":
+        return np.ascontiguousarray((scores[:, 1] - scores[:, 0])[:, None])
+    return np.ascontiguousarray(scores[:, 1:]) if scores.shape[1] == 2 else scores
 
 
 def _logits(scores: FloatArray, scale: Scale) -> FloatArray:

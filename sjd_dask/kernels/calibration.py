@@ -45,13 +45,34 @@ def log_rows(probabilities: FloatArray, added: float) -> FloatArray:
 
 
 @numba.njit(cache=True, nogil=True)
-def sigmoid_columns(scores: FloatArray, slope: FloatArray, intercept: FloatArray) -> FloatArray:
-    """1 / (1 + exp(a_c s_c + b_c)) of each column (Platt's form), (n, c)."""
+def log_odds_rows(logits: FloatArray) -> FloatArray:
+    """Log-odds of each class against the rest: s_k - log(sum over others of exp(s_j)), (n, k)."""
+    n, k = logits.shape
+    out = np.empty((n, k))
+    for i in range(n):
+        for j in range(k):
+            top = -np.inf
+            for other in range(k):
+                if other != j:
+                    top = max(top, logits[i, other])
+            total = 0.0
+            for other in range(k):
+                if other != j:
+                    total += math.exp(logits[i, other] - top)
+            out[i, j] = logits[i, j] - top - math.log(total)
+    return out
+
+
+@numba.njit(cache=True, nogil=True)
+def sigmoid_columns(
+    scores: FloatArray, slope: FloatArray, intercept: FloatArray, low: FloatArray, high: FloatArray
+) -> FloatArray:
+    """1 / (1 + exp(a_c s_c + b_c)) of each column (Platt's form), the score held within its limits, (n, c)."""
     n, c = scores.shape
     out = np.empty((n, c))
     for i in range(n):
         for j in range(c):
-            z = slope[j] * scores[i, j] + intercept[j]
+            z = slope[j] * min(max(scores[i, j], low[j]), high[j]) + intercept[j]
             # The form that cannot overflow on either side.
             if z >= 0:
                 e = math.exp(-z)

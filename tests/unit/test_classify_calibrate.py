@@ -45,6 +45,17 @@ def _scene(n_classes: int, n: int = 240) -> tuple[np.ndarray, np.ndarray, np.nda
     return scores, labels, weights / weights.mean()
 
 
+def _limited(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray, scale: str) -> np.ndarray:
+    """Log-odds of each class against the rest, within log(1 + sum of weights) of the class and of the rest."""
+    logits = scores if scale == "logits" else np.log(scores)
+    out = np.empty_like(logits)
+    for c in range(logits.shape[1]):
+        odds = logits[:, c] - np.log(np.exp(np.delete(logits, c, axis=1)).sum(axis=1))
+        out[:, c] = np.clip(odds, -np.log(1 + weights[labels != c].sum()), np.log(1 + weights[labels == c].sum()))
+    # Of two classes the difference is taken.
+    return out if logits.shape[1] > 2 else np.column_stack([np.zeros(len(out)), out[:, 1]])
+
+
 def _softmax(scores: np.ndarray) -> np.ndarray:
     e = np.exp(scores - scores.max(axis=1, keepdims=True))
     return e / e.sum(axis=1, keepdims=True)
@@ -57,14 +68,29 @@ def test_as_scikit_learn_on_the_same_scores(method: Any, n_classes: int, scale: 
     scores, labels, weights = _scene(n_classes)
     if scale == "probabilities":
         scores = _softmax(scores)
+    given, new = scores, scores[::3] * (1.4 if scale == "logits" else 1.0)
+    ours = fit_calibrator(scores, labels, weights, method, scale=scale).apply(new)
+    if method == "sigmoid":
+        # Theirs is given what ours takes: log-odds against the rest, no surer than the samples can tell.
+        given, new = (_limited(one, labels, weights, scale) for one in (scores, new))
+        scale = "logits"
     estimator = GivenProbabilities() if scale == "probabilities" else GivenScores()
     theirs = CalibratedClassifierCV(estimator, method=method, ensemble=False)
-    theirs.fit(scores, labels, sample_weight=weights)
-    ours = fit_calibrator(scores, labels, weights, method, scale=scale)
-    new = scores[::3] * (1.4 if scale == "logits" else 1.0)
+    theirs.fit(given, labels, sample_weight=weights)
     # Theirs stops Platt's likelihood at a gradient of 1e-6; ours goes on.
-    np.testing.assert_allclose(ours.apply(new), theirs.predict_proba(new), rtol=0, atol=2e-5)
-    assert np.allclose(ours.apply(new).sum(axis=1), 1)
+    np.testing.assert_allclose(ours, theirs.predict_proba(new), rtol=0, atol=2e-5)
+    assert np.allclose(ours.sum(axis=1), 1)
+
+
+def test_well_calibrated_scores_stay_as_they_are_however_sure() -> None:
+    rng = np.random.default_rng(8)
+    logits = 6 * rng.normal(size=(400, 3))
+    labels = np.array([rng.choice(3, p=row) for row in _softmax(logits)])
+    truth = np.eye(3)[labels]
+    own, sure = _softmax(logits), fit_calibrator(logits, labels).apply(logits)
+    # A line through scores of thirty, with targets of a few hundred samples, would miss by ten times as much.
+    assert ((sure - truth) ** 2).sum(axis=1).mean() < ((own - truth) ** 2).sum(axis=1).mean() + 0.005
+    assert 1 / 300 > sure.min() > 1 / 2000 and sure.max() < 0.999
 
 
 def test_platt_is_at_the_top_of_its_likelihood() -> None:
