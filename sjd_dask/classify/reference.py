@@ -173,8 +173,12 @@ def reference_histograms(
 
     Notes
     -----
-    Edges are quantiles of the samples given: single values of single features, in bins of five samples and more; no
-    row of a sample, no least and no largest value is kept.
+    Edges of features and of ``ood_score`` are quantiles of the samples given: single values of single features, in
+    bins of five samples and more; no row of a sample, no least and no largest value is kept.
+
+    Models of folds have seen fewer persons than the final one, so probabilities of the latter are a little sharper:
+    0.99 in place of 0.97 would be another quantile and is no drift. So ``confidence`` is counted in bins of equal
+    width, and ``p_<class>`` above and below one half.
 
     Raises
     ------
@@ -190,9 +194,19 @@ def reference_histograms(
         raise DataError(f"a reference for the watch of drift needs {2 * FEWEST_IN_BIN} samples, and there are {n}")
     table = np.column_stack([values, *columns]) if columns else values
     edges = quantile_edges(table, _n_bins(n))
+    for j, name in enumerate(scores, start=len(features)):
+        fixed = _fixed_edges(name, edges.shape[1])
+        edges[j] = edges[j] if fixed is None else fixed
     counts = bin_counts(table, edges, np.zeros(n, dtype=np.int64), 1)[0]
     known = {} if statuses is None else {name: sum(one == name for one in statuses) for name in SHARES}
     return Reference(tuple(features), tuple(scores), edges, counts, n, len(set(persons)), known)
+
+
+def _fixed_edges(name: str, n_edges: int) -> np.ndarray | None:
+    """Edges of a score that don't hang on the samples; None where they do."""
+    if name == CONFIDENCE:
+        return np.arange(1, n_edges + 1) / (n_edges + 1)
+    return np.full(n_edges, 0.5) if name.startswith(names.PROBABILITY) else None
 
 
 def _n_bins(n: int) -> int:

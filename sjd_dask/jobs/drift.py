@@ -26,8 +26,9 @@ COLUMNS: Final = (
     "variable", "kind", "span", "batch", "n_samples", "n_persons", "psi", "psi_limit", "ks", "ks_limit", "share",
     "reference_share", "p_value", "level",
 )  # fmt: skip
-# Scores that say how well the samples fit the model. The mix of classes may change with who arrives: that only warns.
-HOLDING_SCORES: Final = (CONFIDENCE, OOD_SCORE)
+# Scores that say how well the samples fit the model, each in the direction that is bad: 0 lower, 1 higher. The mix of
+# classes may change with who arrives: that only warns.
+HOLDING_SCORES: Final = {CONFIDENCE: 0, OOD_SCORE: 1}
 FEWEST_EXPECTED = 5  # values a merged bin, the rule of thumb of chi-square tests
 MOST_NAMED = 5
 
@@ -125,7 +126,8 @@ def watch(
     out evenly (Bonferroni) over all distances taken tonight, by numbers of persons, since visits of a person are alike.
     Each feature has the population stability index in up to ten bins of equal shares (fewer for few persons), the
     Kolmogorov-Smirnov statistic, and Fisher's exact test of the share of missing values; each score the first two;
-    each status Fisher's test.
+    each status Fisher's test. ``confidence`` moves where it falls, ``ood_score`` where it rises: a model that is surer
+    of new samples than those of its folds were is no fault of theirs.
 
     A night is held back where enough features, a confidence or out-of-distribution score, or a share of a status
     reach ``hold``: tonight, or in one batch of tonight; with fewer than ``min_samples`` tonight: together with the
@@ -216,8 +218,7 @@ def _judge(part: Part, reference: Reference, settings: DriftWatch, alpha: float,
     moved: list[dict[str, Any]] = []
     scores: list[tuple[str, dict[str, Any]]] = []
     for i, name in enumerate((*reference.features, *reference.scores)):
-        row = _distance(part, reference, i, n_merged, settings, alpha, is_feature=i < n_features)
-        row["variable"] = name
+        row = _distance(part, reference, i, name, n_merged, settings, alpha)
         if not part.batch or row["level"] != NONE or row["kind"] == SCORE:
             found.rows.append(row)
         if row["level"] == NONE:
@@ -266,28 +267,33 @@ def _row(part: Part, kind: str, variable: str = "") -> dict[str, Any]:
 
 
 def _distance(
-    part: Part, reference: Reference, i: int, n_merged: int, settings: DriftWatch, alpha: float, *, is_feature: bool
+    part: Part, reference: Reference, i: int, name: str, n_merged: int, settings: DriftWatch, alpha: float
 ) -> dict[str, Any]:
-    """The row of one variable."""
+    """The row of one variable, the `i`-th of the reference."""
+    is_feature = i < len(reference.features)
     found, frozen = part.counts[i, :-1], reference.counts[i, :-1]
-    row = _row(part, FEATURE if is_feature else SCORE)
+    row = _row(part, FEATURE if is_feature else SCORE, name)
     psi, n_bins = stability_index(found, frozen, n_merged)
     row["psi"], row["psi_limit"] = psi, stability_limit(n_bins, part.n_persons, reference.n_persons, alpha)
-    row["ks"] = kolmogorov(found, frozen)
+    sides = kolmogorov(found, frozen)
+    row["ks"] = max(sides)
     row["ks_limit"] = kolmogorov_limit(part.n_persons, reference.n_persons, alpha)
+    bad = None if is_feature else HOLDING_SCORES.get(name)
+    if bad is not None and sides[bad] < sides[1 - bad]:
+        return row  # surer of them, or nearer: no fault of the samples
     n_missing, n_before = int(part.counts[i, -1]), int(reference.counts[i, -1])
     rise = 0.0
     if is_feature:
         row["share"], row["reference_share"] = n_missing / part.n_samples, n_before / reference.n_samples
         row["p_value"] = excess_p(n_missing, part.n_samples, n_before, reference.n_samples)
         rise = row["share"] - row["reference_share"] if row["p_value"] < alpha else 0.0
-    for name, level in _rising(settings):
+    for reached, level in _rising(settings):
         if (
             (psi >= level.psi and psi > row["psi_limit"])
             or (row["ks"] >= level.ks and row["ks"] > row["ks_limit"])
             or (is_feature and rise >= level.missing)
         ):
-            row["level"] = name
+            row["level"] = reached
     return row
 
 

@@ -153,14 +153,25 @@ def stability_limit(n_bins: int, n_found: int, n_reference: int, alpha: float) -
     return float((1 / n_found + 1 / n_reference) * special.chdtri(n_bins - 1, alpha))
 
 
-def kolmogorov(found: NDArray[np.int64], reference: NDArray[np.int64]) -> float:
-    """Largest difference of the two cumulative shares, at the edges of the bins; NaN where a side has no values.
+def kolmogorov(found: NDArray[np.int64], reference: NDArray[np.int64]) -> tuple[float, float]:
+    """Largest differences of the two cumulative shares, at the edges of the bins; NaN where a side has no values.
 
-    Never larger than the Kolmogorov-Smirnov statistic of the values, and smaller by at most the share of one bin.
+    Parameters
+    ----------
+    found, reference : ndarray of int64 (b,)
+        Counts, without missing ones.
+
+    Returns
+    -------
+    lower, higher : float
+        The two one-sided statistics: by how much more values found, than values of the reference, lie below some edge,
+        and above some edge. The larger one is never larger than the Kolmogorov-Smirnov statistic of the values, and
+        smaller by at most the share of one bin.
     """
     if not found.sum() or not reference.sum():
-        return float("nan")
-    return float(np.max(np.abs(np.cumsum(found) / found.sum() - np.cumsum(reference) / reference.sum())))
+        return float("nan"), float("nan")
+    apart = np.cumsum(found) / found.sum() - np.cumsum(reference) / reference.sum()
+    return max(0.0, float(np.max(apart))), max(0.0, float(np.max(-apart)))
 
 
 def kolmogorov_limit(n_found: int, n_reference: int, alpha: float) -> float:

@@ -76,7 +76,10 @@ def test_kolmogorov_is_scipys_within_a_bin() -> None:
     edges = drift.quantile_edges(one[:, None], 100)
     counts = [drift.bin_counts(x[:, None], edges, np.zeros(len(x), np.int64), 1)[0, 0, :-1] for x in (other, one)]
     exact = stats.ks_2samp(one, other)
-    assert exact.statistic - 0.02 <= drift.kolmogorov(*counts) <= exact.statistic + 1e-12
+    assert exact.statistic - 0.02 <= max(drift.kolmogorov(*counts)) <= exact.statistic + 1e-12
+    for side, alternative in enumerate(("greater", "less")):
+        one_sided = stats.ks_2samp(other, one, alternative=alternative, method="asymp").statistic
+        assert one_sided - 0.02 <= drift.kolmogorov(*counts)[side] <= one_sided + 1e-12
     limit = drift.kolmogorov_limit(1000, 700, 0.01)
     assert limit == pytest.approx(stats.kstwobign.isf(0.01) * np.sqrt(1 / 1000 + 1 / 700))
 
@@ -167,6 +170,21 @@ def test_other_classes_only_warn(reference: Reference) -> None:
     scores["p_b"] = 1 - scores["p_a"]
     report = watched(reference, values, scores)
     assert report.level == WARN and all("p_" in text for text in report.messages)
+
+
+def test_a_model_that_is_surer_than_those_of_its_folds_is_no_drift(reference: Reference) -> None:
+    values, scores = samples(300, 15)
+    sharper = scores["p_a"] ** 3 / (scores["p_a"] ** 3 + scores["p_b"] ** 3)
+    sure = scores.assign(p_a=sharper, p_b=1 - sharper, confidence=np.maximum(sharper, 1 - sharper))
+    report = watched(reference, values, sure)
+    assert report.level == NONE
+    assert report.table.set_index("variable").loc["confidence", "ks"] > 0.3  # seen, and in the good direction
+    nearer = watched(reference, values, scores.assign(ood_score=scores["ood_score"] / 3))
+    assert nearer.level == NONE
+    unsure = watched(reference, values, scores.assign(confidence=0.5 + (scores["confidence"] - 0.5) / 4))
+    farther = watched(reference, values, scores.assign(ood_score=scores["ood_score"] * 3))
+    assert unsure.level == farther.level == HOLD
+    assert "confidence" in unsure.messages[0] and "ood_score" in farther.messages[0]
 
 
 def test_a_batch_is_judged_by_itself(reference: Reference) -> None:
