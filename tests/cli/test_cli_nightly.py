@@ -252,7 +252,7 @@ BAD: dict[str, tuple[int, dict[str, Any], list[str]]] = {
     "eligible": (2, {"eligible": None}, ["`eligible`", "`all`"]),
     "empty eligible": (2, {"eligible": " "}, ["`eligible`"]),
     "query": (2, {"eligible": "diseese == 'patient'"}, ["'diseese'", "disease"]),
-    "model": (2, {"model": "clases@production"}, ["clases", "classes"]),
+    "model": (2, {"model": "clases@production"}, ["'clases'", "sjd models list"]),
     "version": (2, {"model": "classes@9"}, ["classes@9"]),
     "assay": (2, {"assay": "rnaseq"}, ["'rnaseq'", "rna"]),
     "inbox": (2, {"inbox": "inbux"}, ["inbux", "not a folder"]),
