@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sjd_dask.classify.classifier import Classifier
     from sjd_dask.jobs.bundle import Bundle
     from sjd_dask.store.assay import Assay
+    from sjd_dask.store.layout import Encoding
 
 Floats = NDArray[np.float64]
 # Decoded values at a time.
@@ -158,20 +159,30 @@ class ScoreWork:
         chosen = self.matrix.reader.subset(np.arange(start, stop))
         matrix = Matrix(chosen, self.matrix.quantity)
         streams = [chosen.row_blocks(one.start, one.stop, rows=self.read_rows, reuse=True) for one in self.stripes]
-        in_order = len(self.stripes) == 1 and self.width == len(self.columns) and bool(
-            np.array_equal(self.columns, np.arange(self.width) + self.stripes[0].start)
-        )  # fmt: skip
         for parts in zip(*streams, strict=True):
             positions, _, encoding = parts[0]
             for at in range(0, len(positions), self.block_rows):
                 rows = slice(at, min(len(positions), at + self.block_rows))
-                if in_order:
-                    values = matrix.values(parts[0][1][rows], encoding)
-                else:
-                    values = np.full((rows.stop - rows.start, len(self.columns)), np.nan)
-                    for stripe, (_, raw, _) in zip(self.stripes, parts, strict=True):
-                        values[:, stripe.to] = matrix.values(np.take(raw[rows], stripe.take, axis=1), encoding)
-                yield start + positions[rows], values
+                yield start + positions[rows], self._taken(matrix, [raw[rows] for _, raw, _ in parts], encoding)
+
+    @cached_property
+    def _order(self) -> NDArray[np.int64] | slice | None:
+        """Which columns of one stripe are wanted, in order; None where there are several stripes, or one lacks some."""
+        if len(self.stripes) != 1 or (self.columns < 0).any():
+            return None
+        order = self.columns - self.stripes[0].start
+        return slice(None) if np.array_equal(order, np.arange(self.width)) else order
+
+    def _taken(self, matrix: Matrix, raw: list[NDArray[Any]], encoding: Encoding) -> Floats:
+        """Values of the source features from raw numbers of the stripes."""
+        order = self._order
+        if order is not None:
+            wanted = raw[0] if isinstance(order, slice) else np.take(raw[0], order, axis=1)
+            return matrix.values(wanted, encoding)
+        values = np.full((len(raw[0]), len(self.columns)), np.nan)
+        for stripe, one in zip(self.stripes, raw, strict=True):
+            values[:, stripe.to] = matrix.values(np.take(one, stripe.take, axis=1), encoding)
+        return values
 
 
 def score_task(work: ScoreWork, partition: Partition) -> pa.Table:

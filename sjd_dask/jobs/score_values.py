@@ -133,7 +133,7 @@ def score_values(
     active = np.flatnonzero(pending == "")
     taken[pending != ""] = np.nan
     if active.size:
-        made = classifier.predict(np.ascontiguousarray(taken[active]))
+        made = classifier.predict(taken if active.size == n else taken[active])
         for name in ("probabilities", "confidence", "conformal", "ood_score", "n_missing", "status"):
             found[name][active] = getattr(made, name)
         found["top"][active] = np.where(np.isnan(made.confidence), -1, made.top)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -99,7 +100,12 @@ class Restricted:
             block = method.apply(block, parameters)
             if keep is not None:
                 block = block.take_features(keep)
-        return scaled_counts(block).take_features(self.order)
+        block = scaled_counts(block)
+        return block if self._in_order else block.take_features(self.order)
+
+    @cached_property
+    def _in_order(self) -> bool:
+        return bool(np.array_equal(self.order, np.arange(len(self.order))))
 
 
 def restrict(chain: Chain | None, feature_ids: NDArray[Any], scale: str | None = None) -> Restricted:
