@@ -113,9 +113,7 @@ def open_grouping(cohort: Cohort, result: Result) -> tuple[Grouping, list[str]]:
     meta = result.meta
     if meta.get("job") != "stratify":
         raise SpecError(f"{result.ref} says nothing of how its groups were made: set `refit: false`")
-    spec = parse_spec({**_without_files(meta["spec"]), "cohort": cohort.path}, f"the spec of {result.ref}")
-    assert isinstance(spec, StratifySpec)
-    if spec.assays is not None:
+    if meta["spec"].get("assays"):
         raise SpecError(
             f"{result.ref} was made of several assays, and groups of these are not found again in folds: set "
             "`refit: false`"
@@ -124,6 +122,8 @@ def open_grouping(cohort: Cohort, result: Result) -> tuple[Grouping, list[str]]:
         raise SpecError(
             f"{result.ref} was made by landmarks, and such groups are not found again in folds: set `refit: false`"
         )
+    spec = parse_spec({**_without_files(meta["spec"]), "cohort": cohort.path}, f"the spec of {result.ref}")
+    assert isinstance(spec, StratifySpec)
     # The version that was grouped, not the newest.
     layer = None if spec.layer is None else str(meta["assay"])
     origin = open_origin(cohort, spec.assay, layer, spec.quantity, "distances")

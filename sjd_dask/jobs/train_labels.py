@@ -117,6 +117,11 @@ def read_labels(spec: TrainSpec, cohort: Cohort, sheet: pd.DataFrame, stored: li
             f"{what} has {len(classes)} classes among the {len(known):,} samples that have a label ({few}"
             f"{', ...' if len(classes) > 5 else ''}); a model tells 2 to {MOST_CLASSES} apart.{more}"
         )
+    if bad := [one for one in classes if "|" in one or one != one.strip() or not one]:
+        raise DataError(
+            f"{what}: {', '.join(map(repr, bad[:5]))} can't name a class: the names in a conformal set are joined by "
+            "'|', and blanks at their ends would be lost. Rename them in the sample sheet"
+        )
     facts["used"] = len(known)
     return Labelled(known, classes, strata, person_column, facts)
 
