@@ -7,7 +7,7 @@ BENCH ?= bench-output
 # Test files side by side: most of their time is waiting for processes. 0 runs them one after another.
 TEST_PROCESSES ?= 2
 
-.PHONY: demo test lint bench bench-frozen bench-batch chaos clean
+.PHONY: demo test lint bench bench-frozen bench-batch chaos year clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sjd-dask needs Python 3.11 or newer; set PYTHON=...")'
@@ -33,6 +33,11 @@ lint: $(VENV)/.installed-dev
 # The long form of the fault tests: ten seeded moments for each process that is killed.
 chaos: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow tests/faults
+
+# A year of nights, killed at a hundred moments, beside an undisturbed one.
+year: $(VENV)/.installed-dev
+	mkdir -p $(BENCH)
+	$(BIN)/python benchmarks/year.py $(BENCH)
 
 # Paired timings; R peers take part where Rscript and limma are installed.
 bench: $(VENV)/.installed-dev

@@ -76,6 +76,8 @@ class Arrivals:
         Sample columns, those that win last.
     took : list of InboxFile
         Files that the night brings in.
+    left_out : list of InboxFile
+        The same, but they hold samples of withdrawn people: nothing of these is kept, so the files are removed.
     known : list of InboxFile
         Files whose content is there already.
     refused : list of (InboxFile, str)
@@ -91,6 +93,7 @@ class Arrivals:
     staged: list[Any] = field(default_factory=list)
     sheets: list[pd.DataFrame] = field(default_factory=list)
     took: list[InboxFile] = field(default_factory=list)
+    left_out: list[InboxFile] = field(default_factory=list)
     known: list[InboxFile] = field(default_factory=list)
     refused: list[tuple[InboxFile, str]] = field(default_factory=list)
     waiting: list[tuple[str, str]] = field(default_factory=list)
@@ -230,7 +233,7 @@ def _read_sheets(cohort: Cohort, files: Sequence[InboxFile], made: Arrivals) -> 
         if names.PERSON_ID in sheet:
             gone = sheet[names.PERSON_ID].drop(index=kept.index)
             made.left |= {str(one): str(person) for one, person in gone.items() if pd.notna(person)}
-        made.took.append(file)
+        _took(made, file, len(sheet) - len(kept))
         made.tables.append({"file": file.name, "n_samples": len(kept), "n_withdrawn": len(sheet) - len(kept)})
         sheet = kept
         if len(sheet):
@@ -294,14 +297,22 @@ def _stage(cohort: Cohort, file: InboxFile, made: Arrivals) -> None:
             made.sheets.insert(0, columns)
     if staged.arrival is not None:
         made.staged.append(staged)
-    made.took.append(file)
+    _took(made, file, report.n_withdrawn)
+
+
+def _took(made: Arrivals, file: InboxFile, n_withdrawn: int) -> None:
+    (made.left_out if n_withdrawn else made.took).append(file)
 
 
 # -- afterwards --------------------------------------------------------------------------------------------------------
 
 
 def put_away(folder: Path, arrivals: Arrivals) -> None:
-    """Move the files of a night to `done` and `quarantine`; there each refused one lies beside its reason."""
+    """Move the files of a night to `done` and `quarantine`, where each refused one lies beside its reason. Files that
+    hold samples of withdrawn people are removed."""
+    for file in arrivals.left_out:
+        with writing(str(folder), "the night is published, and a file of withdrawn people stays in the inbox"):
+            _remove(file.path)
     for file in [*arrivals.took, *arrivals.known]:
         _move(file, folder / DONE)
     for file, reason in arrivals.refused:

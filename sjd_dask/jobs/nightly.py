@@ -168,6 +168,10 @@ class NightlyJob:
     def _warn(self, look: Look) -> None:
         for file, reason in look.arrivals.refused:
             self.warnings.append(f"{file.name} goes to quarantine: {reason}")
+        for file in look.arrivals.left_out:
+            self.warnings.append(
+                f"{file.name} holds samples of withdrawn people: it is taken in without them and removed"
+            )
         for name, reason in look.arrivals.waiting:
             self.warnings.append(f"{name} waits in the inbox: {reason}")
         if not look.samples.state["eligible"].any():

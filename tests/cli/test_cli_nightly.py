@@ -241,8 +241,11 @@ def test_withdrawn_people_do_not_come_back(sjd: Sjd, home: Path) -> None:
     assert table["reason"].tolist() == ["withdrawn"] and table["sample_id"].tolist() == [None]
     assert scene.sample(gone) not in set(scene.table(home, "classes")["sample_id"])
     scene.write_arrival(home / "inbox", "again", [scene.sample(gone), scene.sample(gone, 2), scene.sample(151)])
-    assert night(sjd, home, "-q").code == 0
+    done = night(sjd, home, "-q")
+    assert done.code == 0 and "rna__again.npz holds samples of withdrawn people" in done.err
     assert set(scene.changed(home)) == {scene.sample(151)}
+    # Whoever sends them once more can't know that nothing of them may be kept.
+    assert [path for path in (home / "inbox").rglob("*") if path.is_file()] == []
     facts = open_cohort(home / "cohort").result("changes/calls").meta["night"]
     assert facts["arrivals"][0]["n_withdrawn"] == 2 and facts["sheets"][0]["n_samples"] == 1
     assert not any(f"person{gone:03d}" in str(one) for one in scene.table(home, "reported")["person_id"])
