@@ -1,4 +1,4 @@
-"""`make demo`: from raw tables to normalised expression, a moderated EWAS and groups of patients, with reports.
+"""`make demo`: from raw tables to a moderated EWAS, groups of patients, a classifier and a night, with reports.
 
 The cohort is simulated. Every step is the command a user would type, printed before it runs; the cohort's truth is
 known, and at the end stands what was planted and what was found.
@@ -83,6 +83,38 @@ batch: batch
 sex: sex
 output: groups
 """
+# Labels, normalisation and panel are made again without the persons of each outer fold.
+MODEL = """\
+job: train
+cohort: cohort
+layer: layers/log_expression
+labels: strata/groups
+person: person_id
+panel: {method: elastic_net, size: 50}
+model: multinomial
+folds: {outer: 5, inner: 3}
+calibration: sigmoid
+coverage: 0.9
+subgroups: [sex, batch]
+output: blood_classes
+"""
+CLASSIFY = """\
+job: classify
+cohort: cohort
+model: blood_classes@production
+assay: rnaseq
+eligible: "disease == 'patient'"
+output: calls_by_hand
+"""
+NIGHT = """\
+job: nightly
+cohort: cohort
+model: blood_classes@production
+assay: rnaseq
+eligible: "disease == 'patient'"
+inbox: inbox
+output: calls
+"""
 CELLS = "~ disease + age + sex + CD4T + CD8T + Bcell + NK + Mono"
 PLAIN = "~ disease + age + sex"
 
@@ -102,41 +134,43 @@ def main() -> None:
     write_raw_tables(simulation, folder)
 
     sjd(folder, "init", "cohort")
-    sjd(folder, "ingest", "cohort", "methylation", "raw/night1_betas.tsv.gz", "--quantity", "beta",
-        "--samples", "raw/night1_samples.csv", "--features", "raw/sites.csv")  # fmt: skip
-    sjd(folder, "ingest", "cohort", "rnaseq", "raw/night1_counts.tsv.gz", "--quantity", "counts")
+    sjd(folder, "ingest", "cohort", "methylation", "raw/methylation__night1.tsv.gz", "--quantity", "beta",
+        "--samples", "raw/methylation__night1.samples.csv", "--features", "raw/sites.csv")  # fmt: skip
+    sjd(folder, "ingest", "cohort", "rnaseq", "raw/rnaseq__night1.tsv.gz", "--quantity", "counts")
     for output, design in (("ewas_without_cells", PLAIN), ("ewas_disease", CELLS)):
-        (folder / f"{output}.yaml").write_text(EWAS.format(design=design, output=output), encoding="utf-8")
-        sjd(folder, "run", f"{output}.yaml")
-    (folder / "expression.yaml").write_text(LAYER, encoding="utf-8")
-    sjd(folder, "run", "expression.yaml")
-
-    print("\nThe second night: new samples arrive, and one is measured again", flush=True)
-    sjd(folder, "ingest", "cohort", "methylation", "raw/night2_betas.tsv.gz", "--quantity", "beta",
-        "--samples", "raw/night2_samples.csv", "--replace")  # fmt: skip
-    sjd(folder, "ingest", "cohort", "rnaseq", "raw/night2_counts.tsv.gz", "--quantity", "counts")
-    sjd(folder, "run", "ewas_disease.yaml")
-    (folder / "expression_new_samples.yaml").write_text(FROZEN, encoding="utf-8")
-    sjd(folder, "run", "expression_new_samples.yaml")
+        run(folder, output, EWAS.format(design=design, output=output))
+    run(folder, "expression", LAYER)
 
     print("\nGroups of patients, by the genes that tell them from healthy volunteers", flush=True)
-    (folder / "expression_disease.yaml").write_text(EXPRESSION.format(design=CELLS), encoding="utf-8")
-    (folder / "groups.yaml").write_text(GROUPS, encoding="utf-8")
-    sjd(folder, "run", "expression_disease.yaml")
-    sjd(folder, "run", "groups.yaml")
-    (folder / "explain_groups.yaml").write_text(EXPLAIN, encoding="utf-8")
-    sjd(folder, "run", "explain_groups.yaml")
+    run(folder, "expression_disease", EXPRESSION.format(design=CELLS))
+    run(folder, "groups", GROUPS)
+    run(folder, "explain_groups", EXPLAIN)
+
+    print("\nA classifier of these groups, judged over persons, frozen and put into production", flush=True)
+    run(folder, "model", MODEL)
+    sjd(folder, "models", "promote", "cohort", "blood_classes@1", "--why", "the demo's first model")
+    run(folder, "classify", CLASSIFY)
+    run(folder, "night", NIGHT)
+
+    print("\nThe second night: new samples arrive in the inbox, and one is measured again", flush=True)
+    for file in (folder / "raw").glob("*__night2*"):
+        shutil.copy(file, folder / "inbox" / file.name)
+    sjd(folder, "run", "night.yaml")
+    sjd(folder, "run", "ewas_disease.yaml")
+    run(folder, "expression_new_samples", FROZEN)
     sjd(folder, "verify", "cohort")
     sjd(folder, "info", "cohort")
     sjd(folder, "report", "cohort", "associations/ewas_disease", "ewas_disease.html")
     sjd(folder, "report", "cohort", "layers/log_expression", "log_expression.html")
     sjd(folder, "report", "cohort", "strata/groups", "groups.html")
     sjd(folder, "report", "cohort", "explanations/groups", "explained_groups.html")
+    sjd(folder, "report", "cohort", "models/blood_classes", "model_card.html")
+    sjd(folder, "report", "cohort", "changes/calls", "night.html")
     print_recovery(simulation, folder)
     print_layer(simulation, folder)
     print_groups(folder)
-    pages = [folder / f"{name}.html" for name in ("ewas_disease", "log_expression", "groups", "explained_groups")]
-    print(f"\nReports: {', '.join(map(str, pages))}")
+    print_calls(folder)
+    print(f"\nReports: {', '.join(map(str, sorted(folder.glob('*.html'))))}")
     print(f"Everything took {time.perf_counter() - begin:.0f} s.")
 
 
@@ -148,10 +182,17 @@ def sjd(folder: Path, *arguments: str) -> None:
         sys.exit(f"`sjd {arguments[0]}` ended with exit code {done.returncode}")
 
 
+def run(folder: Path, name: str, spec: str) -> None:
+    """Write a spec and run it."""
+    (folder / f"{name}.yaml").write_text(spec, encoding="utf-8")
+    sjd(folder, "run", f"{name}.yaml")
+
+
 def write_raw_tables(simulation: Simulation, folder: Path) -> None:
     """The tables as a core facility would send them: features in rows, samples in columns."""
     raw = folder / "raw"
     raw.mkdir()
+    (folder / "inbox").mkdir()
     betas = simulation.block("methylation", 0, N_SAMPLES, 0, N_SITES)
     counts = simulation.block("rnaseq", 0, N_SAMPLES, 0, N_GENES)
     sites, genes = simulation.feature_ids("methylation"), simulation.feature_ids("rnaseq")
@@ -162,10 +203,10 @@ def write_raw_tables(simulation: Simulation, folder: Path) -> None:
         if night == 2:
             # The corrected sample: measured again, a little differently.
             values[0] = np.clip(values[0] + np.random.default_rng(SEED).normal(0, 0.01, N_SITES), 0, 1)
-        _write_matrix(raw / f"night{night}_betas.tsv.gz", values, sites, ids[rows], "%.5f")
-        sheet.iloc[rows].to_csv(raw / f"night{night}_samples.csv")
+        _write_matrix(raw / f"methylation__night{night}.tsv.gz", values, sites, ids[rows], "%.5f")
+        sheet.iloc[rows].to_csv(raw / f"methylation__night{night}.samples.csv")
     for night, rows in ((1, slice(0, FIRST_NIGHT)), (2, slice(FIRST_NIGHT, N_SAMPLES))):
-        _write_matrix(raw / f"night{night}_counts.tsv.gz", counts[rows], genes, ids[rows], "%d")
+        _write_matrix(raw / f"rnaseq__night{night}.tsv.gz", counts[rows], genes, ids[rows], "%d")
 
 
 def _write_matrix(path: Path, values: np.ndarray, features: np.ndarray, samples: np.ndarray, form: str) -> None:
@@ -241,6 +282,32 @@ def print_groups(folder: Path) -> None:
     shares = shares[shares["beyond"] == ""].set_index("what")
     told = (f"{what} {row['share']:.0%} (by chance up to {row['chance_95']:.0%})" for what, row in shares.iterrows())
     print(f"How much of the grouping each of these alone would explain, by {explained.ref}: {', '.join(told)}.")
+
+
+def print_calls(folder: Path) -> None:
+    """How well persons whom the model had not seen were classified, and what the second night changed."""
+    cohort = open_cohort(folder / "cohort")
+    model = cohort.result("models/blood_classes")
+    judged = model.to_pandas("predictions").dropna(subset="label")
+    classes = model.meta["classes"]
+    top = judged[[f"p_{name}" for name in classes]].to_numpy().argmax(axis=1)
+    correct = (
+        pd.Series(np.array(classes)[top] == judged["label"].to_numpy()).groupby(judged["person_id"].to_numpy()).mean()
+    )
+    print(
+        f"\n{model.ref}: {model.meta['n_panel']} genes, {len(classes)} classes, {model.meta['n_persons']} persons. "
+        f"Held out with normalisation, groups and panel made without them, {correct.mean():.0%} of persons get the class "
+        f"of the full grouping (standard error {correct.sem():.0%}; core and ambiguous patients together)."
+    )
+    calls, changes = cohort.result("classes/calls").to_pandas(), cohort.result("changes/calls").to_pandas()
+    new = calls[calls["sample_id"].isin(changes["sample_id"])]
+    statuses = ", ".join(f"{count} {status}" for status, count in new["status"].value_counts().items())
+    reasons = ", ".join(f"{count} {reason}" for reason, count in changes["reason"].value_counts().items())
+    both = changes.dropna(subset=["reported_before", "reported_call"])
+    print(
+        f"The second night: {reasons}; status of these samples: {statuses}. Of {len(both)} patients who had a reported "
+        f"call before, {(both['reported_before'] != both['reported_call']).sum()} are reported otherwise now."
+    )
 
 
 def _against(values: np.ndarray, planted: np.ndarray, batches: np.ndarray) -> tuple[float, float]:
