@@ -198,8 +198,8 @@ def test_a_model_with_the_values_of_one_person_is_blocked(whole: Path, tmp_path:
     assert verify(cohort).problems == []
     with pytest.raises(DataError, match="models/classes@1 is blocked since people withdrew"):
         bundle.load(cohort, "classes@production")
+    keys = {"assay": "rna", "output": "logs", "parameters": "layers/logs@1"}
     with pytest.raises(DataError, match="layers/logs@1 is blocked"):
-        keys = {"assay": "rna", "output": "logs", "parameters": "layers/logs@1"}
         scene.run(tmp_path / "w" / "cohort", cluster, job="normalise", **keys)
 
 

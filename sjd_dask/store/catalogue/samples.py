@@ -16,7 +16,7 @@ from sjd_dask import names
 from sjd_dask.errors import DataError
 from sjd_dask.store.catalogue import tables as t
 from sjd_dask.store.catalogue.session import as_of, in_pieces
-from sjd_dask.store.catalogue.tombstones import withdrawn_ids
+from sjd_dask.store.catalogue.tombstones import id_text, withdrawn_ids
 
 
 def plain_value(value: Any) -> Any:
@@ -119,9 +119,9 @@ def withdrawn_samples(
         query = sa.select(known.sample_id, known.content).where(known.retired_in.is_(None), known.sample_id.in_(piece))
         persons |= {one: json.loads(content).get(names.PERSON_ID) for one, content in connection.execute(query)}
     persons |= {one: record[names.PERSON_ID] for one, record in columns.items() if record.get(names.PERSON_ID)}
-    asked = {str(one) for one in persons.values() if one is not None}
-    gone = withdrawn_ids(connection, {*ids, *asked})
-    return {one for one in ids if one in gone or str(persons.get(one)) in gone}
+    asked = {one: text for one, value in persons.items() if (text := id_text(value)) is not None}
+    gone = withdrawn_ids(connection, {*ids, *asked.values()})
+    return {one for one in ids if one in gone or asked.get(one) in gone}
 
 
 def _parsed(contents: list[str]) -> list[dict[str, Any]]:

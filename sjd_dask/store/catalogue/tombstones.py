@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from hashlib import blake2b
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -34,6 +35,15 @@ def id_key(connection: sa.Connection) -> bytes:
 def keyed_hash(key: bytes, one: str) -> str:
     """An id as a tombstone or a training record holds it: blake2b-128 with the cohort's key, in hexadecimal."""
     return blake2b(one.encode(), key=key, digest_size=16).hexdigest()
+
+
+def id_text(value: Any) -> str | None:
+    """A cell as an id is written; None for a missing one. Whole numbers have no decimal point."""
+    if value is None or isinstance(value, bool) or value != value:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
 
 
 def withdrawn_ids(connection: sa.Connection, ids: Iterable[str]) -> set[str]:

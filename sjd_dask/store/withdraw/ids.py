@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from sjd_dask import names
+from sjd_dask.store.catalogue.tombstones import id_text
 
 # What stands in text where an id stood.
 REPLACEMENT: Final = "[withdrawn]"
@@ -26,15 +27,6 @@ _LEAST: Final = 3
 _LEAST_DIGITS: Final = 5
 # Alternatives in one pattern; more make compiling slow and matching no faster.
 _AT_ONCE: Final = 500
-
-
-def id_text(value: Any) -> str | None:
-    """A cell as an id is written; None for a missing one. Whole numbers have no decimal point."""
-    if value is None or isinstance(value, bool) or value != value:
-        return None
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
 
 
 @dataclass(frozen=True)

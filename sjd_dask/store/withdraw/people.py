@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from sjd_dask import names
 from sjd_dask.errors import DataError
 from sjd_dask.store.catalogue import tables as t
-from sjd_dask.store.catalogue.tombstones import withdrawn_ids
-from sjd_dask.store.withdraw.ids import ID_COLUMNS, Leaving, id_text
+from sjd_dask.store.catalogue.tombstones import id_text, withdrawn_ids
+from sjd_dask.store.withdraw.ids import ID_COLUMNS, Leaving
 
 
 @dataclass(frozen=True)

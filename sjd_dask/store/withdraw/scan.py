@@ -12,9 +12,10 @@ import sqlalchemy as sa
 from sjd_dask.errors import DataError
 from sjd_dask.store.catalogue import tables as t
 from sjd_dask.store.catalogue.session import engine_url
+from sjd_dask.store.catalogue.tombstones import id_text
 from sjd_dask.store.catalogue.withdrawals import PENDING
 from sjd_dask.store.withdraw.blobs import blob_names
-from sjd_dask.store.withdraw.ids import Leaving, id_text
+from sjd_dask.store.withdraw.ids import Leaving
 from sjd_dask.store.withdraw.segments import stored_ids
 
 if TYPE_CHECKING:
