@@ -1,11 +1,7 @@
-"""What a night has to do, and what it changed and why: two nights compared, sample by sample."""
+"""What a night changed and why: two nights compared, sample by sample."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sjd_dask import names
+from sjd_dask.jobs.night_state import Night, column, equal
 from sjd_dask.jobs.reported import in_order, persons_of
 
 # Columns of `changes/NAME`, in this order.
@@ -21,130 +18,8 @@ CHANGES_COLUMNS = (
     "reported_call", "reason", "previous_model", "model", "previous_confidence", "confidence", "run",
 )  # fmt: skip
 REASONS = ("new_person", "new_visit", "new_data", "new_model", "threshold", "withdrawn", "rollback")
-NOT_ELIGIBLE = "not_eligible"
 # What a row of the history of calls says beside the probabilities: a new row is written where one of these differs.
 CALL_COLUMNS = (names.PERSON_ID, names.VISIT, names.DATE, "status", "call", "top_class", "confidence", "model")
-STATE_COLUMNS = (names.SAMPLE_ID, "row_hash", "sheet_hash", "eligible")
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What decides besides the data and the model.
-
-    Attributes
-    ----------
-    model_hash : str
-        Hash of the bundle.
-    eligible : str
-        The query.
-    margin : float
-        Of the hysteresis.
-    """
-
-    model_hash: str
-    eligible: str
-    margin: float
-
-
-@dataclass(frozen=True)
-class Night:
-    """One night as it was, or will be, published.
-
-    Attributes
-    ----------
-    calls : DataFrame
-        Index: sample ids; the columns of `classes/NAME`.
-    state : DataFrame
-        Index: sample ids, the same ones: `row_hash`, `sheet_hash`, `eligible`.
-    reported : DataFrame
-        The table `reported/NAME`.
-    rules : Rules
-    files : tuple of (name, digest)
-        What the night took from the inbox, or put aside.
-    n_published : int
-        Samples when it was published. Whoever withdrew since then is in none of the tables any more.
-    """
-
-    calls: pd.DataFrame
-    state: pd.DataFrame
-    reported: pd.DataFrame
-    rules: Rules
-    files: tuple[tuple[str, str], ...] = ()
-    n_published: int = 0
-
-
-@dataclass
-class ToDo:
-    """What differs from the night before.
-
-    Attributes
-    ----------
-    score : list of str
-        Eligible samples whose numbers must be computed.
-    gone : int
-        Samples of the night before that the assay doesn't hold any more.
-    sheet : bool
-        Whether persons, visits, dates or eligibility of known samples differ.
-    rules : bool
-        Whether the eligibility query or the margin changed.
-    """
-
-    score: list[str] = field(default_factory=list)
-    gone: int = 0
-    sheet: bool = False
-    rules: bool = False
-    new: int = 0
-
-    @property
-    def nothing(self) -> bool:
-        """Whether the night before says all there is to say."""
-        return not (self.score or self.gone or self.sheet or self.rules or self.new)
-
-
-def sheet_hashes(frame: pd.DataFrame, columns: Sequence[str]) -> pd.Series[Any]:
-    """A hash of the sample columns that the chain needs, for each sample; empty where it needs none."""
-    if not columns:
-        return pd.Series("", index=frame.index, dtype=object)
-    table = frame.reindex(columns=list(columns)).astype(object)
-    rows = table.where(table.notna(), None).itertuples(index=False, name=None)
-    made = [hashlib.blake2b(json.dumps(row, default=str).encode(), digest_size=8).hexdigest() for row in rows]
-    return pd.Series(made, index=frame.index, dtype=object)
-
-
-def find_work(now: pd.DataFrame, sheet: pd.DataFrame, rules: Rules, before: Night | None) -> ToDo:
-    """What a night has to do.
-
-    Parameters
-    ----------
-    now : DataFrame
-        Index: sample ids; `row_hash`, `sheet_hash`, `eligible`.
-    sheet : DataFrame
-        Index: the same; `person_id`, `visit`, `date`, as far as they are there.
-    rules : Rules
-    before : Night, optional
-        The last published one.
-    """
-    eligible = now["eligible"].to_numpy(dtype=bool)
-    if before is None:
-        return ToDo(score=list(now.index[eligible]), new=len(now), rules=True)
-    earlier = before.state.reindex(now.index)
-    known = earlier["row_hash"].notna().to_numpy()
-    was = earlier["eligible"].eq(True).to_numpy(dtype=bool)
-    same = known & was & _equal(now["row_hash"], earlier["row_hash"]) & _equal(now["sheet_hash"], earlier["sheet_hash"])
-    if rules.model_hash != before.rules.model_hash:
-        same[:] = False
-    gone = len(before.state.index.difference(now.index)) + max(0, before.n_published - len(before.state))
-    shown = before.calls.reindex(now.index)
-    moved = np.zeros(len(now), dtype=bool)
-    for name in (names.PERSON_ID, names.VISIT, names.DATE):
-        moved |= ~_equal(_column(sheet, name), _column(shown, name))
-    return ToDo(
-        score=list(now.index[eligible & ~same]),
-        gone=gone,
-        sheet=bool((known & (moved | (was != eligible))).any()),
-        rules=(rules.eligible, rules.margin) != (before.rules.eligible, before.rules.margin),
-        new=int((~known).sum()),
-    )
 
 
 def changes(before: Night | None, after: Night, run: str, model: str) -> pd.DataFrame:
@@ -179,13 +54,13 @@ def call_changes(before: Night | None, after: Night) -> tuple[list[str], list[di
     else:
         shown = before.calls.reindex(now.index)
         known = now.index.isin(before.calls.index)
-        same = known & _equal(after.state["row_hash"], before.state["row_hash"].reindex(now.index))
+        same = known & equal(after.state["row_hash"], before.state["row_hash"].reindex(now.index))
         for name in CALL_COLUMNS:
-            same &= _equal(_column(now, name), _column(shown, name))
+            same &= equal(column(now, name), column(shown, name))
         begin = ~same
         retire = [*now.index[begin & known], *before.calls.index.difference(now.index)]
     rows = now.loc[begin]
-    table = {name: _plain(_column(rows, name)) for name in CALL_COLUMNS}
+    table = {name: _plain(column(rows, name)) for name in CALL_COLUMNS}
     table["row_hash"] = _plain(after.state["row_hash"].loc[rows.index])
     columns = [names.SAMPLE_ID, *table]
     return retire, [dict(zip(columns, row, strict=True)) for row in zip(rows.index, *table.values(), strict=True)]
@@ -205,24 +80,24 @@ class _Comparison:
         self.was = calls.reindex(index)
         self.seen = index.isin(calls.index)
         self.ready = after.state["eligible"].to_numpy(dtype=bool)
-        self.was_ready = self.seen & _column(state.reindex(index), "eligible").eq(True).to_numpy(dtype=bool)
+        self.was_ready = self.seen & column(state.reindex(index), "eligible").eq(True).to_numpy(dtype=bool)
         earlier = state.reindex(index)
         self.data = self.was_ready & ~(
-            _equal(after.state["row_hash"], _column(earlier, "row_hash"))
-            & _equal(after.state["sheet_hash"], _column(earlier, "sheet_hash"))
+            equal(after.state["row_hash"], column(earlier, "row_hash"))
+            & equal(after.state["sheet_hash"], column(earlier, "sheet_hash"))
         )
         for name in (names.PERSON_ID, names.VISIT, names.DATE):
-            self.data |= self.seen & ~_equal(_column(self.now, name), _column(self.was, name))
+            self.data |= self.seen & ~equal(column(self.now, name), column(self.was, name))
         self.reported_before = _by_person(None if before is None else before.reported)
         self.reported_now = _by_person(after.reported)
-        self.known_persons = set(persons_of(calls)[_column(state.reindex(calls.index), "eligible").eq(True)])
+        self.known_persons = set(persons_of(calls)[column(state.reindex(calls.index), "eligible").eq(True)])
         self.gone = len(calls.index.difference(index)) + (
             0 if before is None else max(0, before.n_published - len(before.state))
         )
 
     def table(self) -> pd.DataFrame:
         first = self.ready & ~self.was_ready
-        other = self.was_ready & ~_equal(_column(self.now, "call"), _column(self.was, "call"))
+        other = self.was_ready & ~equal(column(self.now, "call"), column(self.was, "call"))
         reason = np.full(len(self.now), None, dtype=object)
         previous = np.full(len(self.now), None, dtype=object)
         self._first(first, reason, previous)
@@ -269,7 +144,7 @@ class _Comparison:
             return np.zeros(len(self.now), dtype=bool)
         same = np.ones(len(self.now), dtype=bool)
         for one in columns:
-            same &= _equal(self.now[one], self.was[one])
+            same &= equal(self.now[one], self.was[one])
         return same
 
     def _reports(self, told: NDArray[np.bool_], reason: NDArray[Any], previous: NDArray[Any]) -> None:
@@ -314,15 +189,15 @@ class _Comparison:
         fresh = first[rows]
 
         def earlier(name: str) -> NDArray[Any]:
-            mine = _column(self.was.iloc[rows], name).astype(object).to_numpy()
-            return np.where(fresh, _column(other, name).astype(object).to_numpy(), mine)
+            mine = column(self.was.iloc[rows], name).astype(object).to_numpy()
+            return np.where(fresh, column(other, name).astype(object).to_numpy(), mine)
 
         person = self.person.iloc[rows]
         found = pd.DataFrame(
             {
                 names.SAMPLE_ID: now.index.to_numpy(dtype=object),
-                names.PERSON_ID: _column(now, names.PERSON_ID).to_numpy(dtype=object),
-                names.VISIT: _column(now, names.VISIT).to_numpy(dtype=object),
+                names.PERSON_ID: column(now, names.PERSON_ID).to_numpy(dtype=object),
+                names.VISIT: column(now, names.VISIT).to_numpy(dtype=object),
                 "previous_sample_id": previous[rows],
                 "previous_call": earlier("call"),
                 "call": now["call"].to_numpy(dtype=object),
@@ -372,29 +247,29 @@ def rolled_back(now: Night, again: Night | None, run: str) -> pd.DataFrame:
     ready = [_flags(now, ids), np.zeros(len(ids), dtype=bool) if again is None else _flags(again, ids)]
     here = pd.Series(ids.isin(later.index), index=ids)
     said = {
-        name: _column(new, name).astype(object).where(here, _column(old, name).astype(object))
+        name: column(new, name).astype(object).where(here, column(old, name).astype(object))
         for name in (names.PERSON_ID, names.VISIT)
     }
     person = said[names.PERSON_ID].where(said[names.PERSON_ID].notna(), pd.Series(ids, index=ids, dtype=object))
     reports = [person.map(_by_person(one)) for one in (now.reported, None if again is None else again.reported)]
-    moved = ~_equal(_column(old, "call"), _column(new, "call")) | (ready[0] != ready[1])
+    moved = ~equal(column(old, "call"), column(new, "call")) | (ready[0] != ready[1])
     # A person whose report alone changes is told of by the last of the samples.
-    silent = ~_equal(*reports) & ~person.isin(set(person[moved])).to_numpy()
+    silent = ~equal(*reports) & ~person.isin(set(person[moved])).to_numpy()
     moved |= silent & ~person.where(silent, pd.Series(ids, index=ids)).duplicated(keep="last").to_numpy()
     rows = np.flatnonzero(moved)
     table = {
         names.SAMPLE_ID: pd.Series(ids, index=ids, dtype=object),
         **said,
         "previous_sample_id": pd.Series(ids, index=ids, dtype=object),
-        "previous_call": _column(old, "call"),
-        "call": _column(new, "call"),
+        "previous_call": column(old, "call"),
+        "call": column(new, "call"),
         "reported_before": reports[0],
         "reported_call": reports[1],
         "reason": pd.Series("rollback", index=ids, dtype=object),
-        "previous_model": _column(old, "model"),
-        "model": _column(new, "model"),
-        "previous_confidence": _column(old, "confidence").astype(np.float64),
-        "confidence": _column(new, "confidence").astype(np.float64),
+        "previous_model": column(old, "model"),
+        "model": column(new, "model"),
+        "previous_confidence": column(old, "confidence").astype(np.float64),
+        "confidence": column(new, "confidence").astype(np.float64),
         "run": pd.Series(run, index=ids, dtype=object),
     }
     return pd.DataFrame({name: table[name].iloc[rows] for name in CHANGES_COLUMNS}).reset_index(drop=True)
@@ -409,19 +284,6 @@ def _by_person(reported: pd.DataFrame | None) -> pd.Series[Any]:
         return pd.Series(dtype=object)
     calls = reported.set_index(names.PERSON_ID)["reported_call"].astype(object)
     return calls.where(calls.notna(), None)
-
-
-def _column(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
-    return frame[name] if name in frame else pd.Series(None, index=frame.index, dtype=object)
-
-
-def _equal(one: pd.Series[Any], other: pd.Series[Any]) -> NDArray[np.bool_]:
-    """Where two columns say the same, whatever their types; missing equals missing."""
-    if one.dtype.kind == "f" and other.dtype.kind == "f":
-        mine, yours = one.to_numpy(), other.to_numpy()
-        return np.asarray((mine == yours) | (np.isnan(mine) & np.isnan(yours)))
-    mine, yours = one.astype(object).to_numpy(), other.astype(object).to_numpy()
-    return np.asarray((mine == yours) | (pd.isna(mine) & pd.isna(yours)), dtype=bool)
 
 
 def _plain(values: pd.Series[Any]) -> list[Any]:

@@ -15,8 +15,8 @@ from sjd_dask.jobs.score_values import Watch
 if TYPE_CHECKING:
     from sjd_dask.jobs.bundle import Bundle
     from sjd_dask.jobs.drift_spec import DriftWatch
-    from sjd_dask.jobs.night_changes import Night
     from sjd_dask.jobs.night_inputs import Before
+    from sjd_dask.jobs.night_state import Night
     from sjd_dask.store.cohort import Cohort
 
 

@@ -18,7 +18,7 @@ from sjd_dask import names
 from sjd_dask.designs.query import query_samples
 from sjd_dask.jobs.class_tables import people
 from sjd_dask.jobs.classify_spec import ALL
-from sjd_dask.jobs.night_changes import Night, Rules, sheet_hashes
+from sjd_dask.jobs.night_state import Night, Rules, sheet_hashes
 from sjd_dask.store.catalogue.samples import changed_records, checked_records, typed_column
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sjd_dask import names
 from sjd_dask.jobs.class_tables import classes_table
 from sjd_dask.jobs.drift import DriftReport
-from sjd_dask.jobs.night_changes import CHANGES_COLUMNS, Night, changes
+from sjd_dask.jobs.night_changes import CHANGES_COLUMNS, changes
 from sjd_dask.jobs.night_inputs import (
     DRIFT,
     SCORES,
@@ -26,6 +26,7 @@ from sjd_dask.jobs.night_inputs import (
     rules_json,
     window_table,
 )
+from sjd_dask.jobs.night_state import Night
 from sjd_dask.jobs.reported import REPORTED_COLUMNS, replay, with_runs
 
 if TYPE_CHECKING:

@@ -20,9 +20,10 @@ from sjd_dask.jobs.class_tables import refused
 from sjd_dask.jobs.classify import open_model
 from sjd_dask.jobs.drift import NONE
 from sjd_dask.jobs.inbox import Arrivals, Listing
-from sjd_dask.jobs.night_changes import Rules, ToDo, call_changes, find_work
+from sjd_dask.jobs.night_changes import call_changes
 from sjd_dask.jobs.night_drift import counting, judge, watched_samples
 from sjd_dask.jobs.night_inputs import Before, Samples, read_before, read_samples
+from sjd_dask.jobs.night_state import Rules, ToDo, find_work
 from sjd_dask.jobs.night_tables import Made, make_tables
 from sjd_dask.jobs.nightly_spec import NightlySpec
 from sjd_dask.jobs.score import ScoreWork, make_work, read_histograms, read_scores, restricted_chain, score_task

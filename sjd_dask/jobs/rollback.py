@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sjd_dask import names
 
 if TYPE_CHECKING:
-    from sjd_dask.jobs.night_changes import Night
+    from sjd_dask.jobs.night_state import Night
     from sjd_dask.store.catalogue.rollback import Change, RolledBack
     from sjd_dask.store.cohort import Cohort
     from sjd_dask.store.items import ResultItem

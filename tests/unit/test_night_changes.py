@@ -8,16 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sjd_dask.jobs.night_changes import (
-    CHANGES_COLUMNS,
-    Night,
-    Rules,
-    call_changes,
-    changes,
-    find_work,
-    rolled_back,
-    sheet_hashes,
-)
+from sjd_dask.jobs.night_changes import CHANGES_COLUMNS, call_changes, changes, rolled_back
+from sjd_dask.jobs.night_state import Night, Rules, find_work, sheet_hashes
 from sjd_dask.jobs.reported import replay, with_runs
 
 RULES = Rules("model1", "all", 0.2)
