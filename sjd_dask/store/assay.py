@@ -212,8 +212,10 @@ class Assay:
         DataError
             Samples the assay does not hold, samples asked for twice, or none at all.
         """
-        place = {row.sample_id: number for number, row in enumerate(self._rows)}
-        ids = self.sample_ids() if sample_ids is None else [str(one) for one in sample_ids]
+        # As columns: reading a record by names costs more than all the rest.
+        known, segment_ids, row_indices, row_hashes, *_ = [*zip(*self._rows, strict=True)] or [()] * 4
+        place = dict(zip(known, range(len(known)), strict=True))
+        ids = list(known) if sample_ids is None else [str(one) for one in sample_ids]
         absent = [one for one in ids if one not in place]
         if absent:
             raise DataError(
@@ -224,21 +226,24 @@ class Assay:
             raise DataError(f"a sample was asked for twice: {Counter(ids).most_common(1)[0][0]!r}")
         if not ids:
             raise DataError(f"no samples of assay {self.name!r} were asked for")
-        chosen: list[tuple[int, int]] = []
+        numbers = np.fromiter((place[one] for one in ids), dtype=np.int64, count=len(ids))
         digest = blake2b(f"{self.quantity}\n{self.feature_hash}\n".encode(), digest_size=16)
-        for position, one in enumerate(ids):
-            number = place[one]
-            chosen.append((number, position))
-            digest.update(f"{len(one)}:{one}={self._rows[number].row_hash}\n".encode())
+        lines = (f"{len(one)}:{one}={row_hashes[i]}\n" for one, i in zip(ids, numbers.tolist(), strict=True))
+        digest.update("".join(lines).encode())
         # In order of publication, which compaction keeps: a segment merged from others that were published before and
         # after a third one comes in two pieces, so that sums are taken in the order they always were.
         pieces = []
-        runs = groupby(sorted(chosen), key=lambda pair: self._rows[pair[0]].segment_id)
-        for segment_id, run in runs:
+        positions = np.argsort(numbers, kind="stable")
+        chosen = numbers[positions].tolist()
+        indices = np.array([row_indices[i] for i in chosen], dtype=np.int64)
+        start = 0
+        for segment_id, run in groupby(segment_ids[i] for i in chosen):
+            stop = start + sum(1 for _ in run)
             info = self.segments[segment_id]
-            pairs = np.array(sorted((self._rows[i].row_index, position) for i, position in run), dtype=np.int64)
-            rows, positions = np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
-            pieces.append(Piece(segment_id, info.encoding, info.chunks, info.manifest_hash, rows, positions))
+            order = np.argsort(indices[start:stop], kind="stable")
+            rows, places = indices[start:stop][order], positions[start:stop][order]
+            pieces.append(Piece(segment_id, info.encoding, info.chunks, info.manifest_hash, rows, places))
+            start = stop
         return RegionReader(self.files, self.name, self.quantity, ids, self.n_features, pieces, digest.hexdigest())
 
     def to_xarray(self) -> xarray.Dataset:
