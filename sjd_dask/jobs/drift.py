@@ -215,6 +215,7 @@ def _judge(part: Part, reference: Reference, settings: DriftWatch, alpha: float,
     """Add the rows and the messages of samples that are judged together."""
     n_merged = int(np.clip(part.n_persons // FEWEST_EXPECTED, 2, MERGED_BINS))
     n_features = len(reference.features)
+    start = len(found.rows)
     moved: list[dict[str, Any]] = []
     scores: list[tuple[str, dict[str, Any]]] = []
     for i, name in enumerate((*reference.features, *reference.scores)):
@@ -226,8 +227,8 @@ def _judge(part: Part, reference: Reference, settings: DriftWatch, alpha: float,
         if row["kind"] == FEATURE:
             moved.append(row)
         else:
-            level = row["level"] if part.may_hold and name in HOLDING_SCORES else WARN
-            scores.append((_capped(level, part), row))
+            row["level"] = _capped(row["level"], part) if name in HOLDING_SCORES else WARN
+            scores.append((row["level"], row))
     _judge_panel(part, moved, n_features, settings, found)
     if scores:
         scores.sort(key=lambda one: -LEVELS.index(one[0]))
@@ -235,6 +236,8 @@ def _judge(part: Part, reference: Reference, settings: DriftWatch, alpha: float,
         verb = "score has" if len(scores) == 1 else "scores have"
         found.messages.append((scores[0][0], f"{_who(part)}: {len(scores)} {verb} moved: {named}."))
     _judge_statuses(part, reference, settings, alpha, found)
+    for row in found.rows[start:]:
+        row["level"] = _capped(row["level"], part)
 
 
 def _told(judged: list[tuple[Part, _Found]]) -> list[tuple[str, str]]:

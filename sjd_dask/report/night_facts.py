@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +26,7 @@ REASONS = {
 }
 MOST_VARIABLES, MOST_PERSONS, MOST_FILES = 400, 500, 200
 FORMAT = 1
+_COUNTED = re.compile(r"\b(\d[\d,]*) samples?\b")
 
 
 def night_report(
@@ -75,7 +77,7 @@ def night_report(
         "margin": meta.get("margin"),
         "cohort": dict(meta.get("cohort") or {}),
         "run": dict(meta.get("run") or {}),
-        "warnings": [str(one) for one in meta.get("warnings") or []],
+        "warnings": _warnings(meta, night, below, persons),
         "suppress_below": below,
         "names_persons": persons,
         "n_samples": night.get("n_samples"),
@@ -104,6 +106,28 @@ def person_of(table: pd.DataFrame) -> pd.Series:
 
 def _one(n: Any, below: int) -> int | None:
     return None if n is None or 0 < int(n) < below else int(n)
+
+
+def _warnings(meta: Mapping[str, Any], night: Mapping[str, Any], below: int, persons: bool) -> list[str]:
+    """What the run warned of, without what other parts say, and without ids and counts of few."""
+    found = []
+    for one in meta.get("warnings") or []:
+        text = str(one)
+        if text.startswith("drift: ") and night.get("drift"):
+            continue
+        if not persons:
+            # Reasons may name samples: of a file in quarantine it lies beside it.
+            if " goes to quarantine: " in text:
+                continue
+            file, waits, _ = text.partition(" waits in the inbox: ")
+            text = f"{file}{waits.removesuffix(': ')}"
+            text = _COUNTED.sub(lambda match: f"fewer than {below} samples" if _few(match, below) else match[0], text)
+        found.append(text)
+    return found
+
+
+def _few(match: re.Match[str], below: int) -> bool:
+    return 0 < int(match[1].replace(",", "")) < below
 
 
 def _arrivals(night: Mapping[str, Any], below: int, persons: bool) -> dict[str, Any]:

@@ -156,6 +156,24 @@ def test_nobody_is_named_and_few_are_not_counted() -> None:
     assert night_report(META, tables(), suppress_below=2)["changes"]["reported"][-1]["persons"] == 2
 
 
+def test_warnings_name_nobody_and_say_nothing_twice() -> None:
+    warnings = [
+        "drift: tonight: 3 of 30 features have moved: g1.",
+        "rna__bad.npz goes to quarantine: sample 'S0042' is there twice",
+        "rna__big.h5ad waits in the inbox: 'S0007' is being written",
+        "2 samples: without batch, which the model's chain needs; they wait. Fill the sample sheet",
+        "1,200 samples: refused by a step of the model's chain; the table `scores` says why",
+    ]
+    meta = {**META, "warnings": warnings}
+    assert night_report(meta, tables())["warnings"] == [
+        "rna__big.h5ad waits in the inbox",
+        "fewer than 5 samples: without batch, which the model's chain needs; they wait. Fill the sample sheet",
+        warnings[4],
+    ]
+    assert page_of(meta, tables()).count("3 of 30 features have moved") == 1
+    assert night_report(meta, tables(), persons=True)["warnings"] == warnings[1:]
+
+
 def test_persons_are_listed_when_asked_for() -> None:
     report = night_report(META, tables(), persons=True)
     page = render_night(report)
