@@ -119,9 +119,10 @@ def fit_classifier(
     person = np.asarray(persons, dtype=str)[order]
     classes = tuple(str(name) for name in np.unique(label))
     y = np.searchsorted(np.asarray(classes), label).astype(np.int64)
-    ordered = np.asarray(values, dtype=np.float64)[order]
+    ordered = np.asarray(values)[order].astype(np.float64, copy=False)  # a copy: the caller's stays as it is
+    ordered[~np.isfinite(ordered)] = np.nan
     training = _Training(
-        np.where(np.isfinite(ordered), ordered, np.nan),
+        ordered,
         y,
         person,
         np.ones(len(y), dtype=bool) if core is None else np.asarray(core, dtype=bool)[order],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sjd_dask.errors import SjdError
+from sjd_dask.errors import DataError, SjdError
 from sjd_dask.kernels.calibration import softmax_rows
 from sjd_dask.kernels.scoring import centroid_scores, linear_scores, standardised, tree_sums
 
@@ -100,9 +101,12 @@ def fit_model(
 
     Raises
     ------
+    DataError
+        Shrunken centroids of features that mostly don't vary within classes: there is no spread to measure by.
     SjdError
         The arrays don't say what the model says: a version of scikit-learn that keeps its models otherwise.
     """
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import StandardScaler
@@ -112,10 +116,17 @@ def fit_model(
     prepared = scaler.fit_transform(imputer.fit_transform(values))
     estimator = _estimator(kind, parameters, seed)
     if kind == "shrunken_centroid":
-        estimator.fit(prepared, y)
+        _check_spread(prepared, y)
+        with warnings.catch_warnings():
+            # Of single features without variance within classes: the offset of the spread is for them.
+            warnings.filterwarnings("ignore", "self.within_class_std_dev_ has at least 1 zero", UserWarning)
+            estimator.fit(prepared, y)
     else:
-        # The mean weight is 1, so that penalties mean the same whatever the weights add up to.
-        estimator.fit(prepared, y, sample_weight=weights * (len(weights) / weights.sum()))
+        with warnings.catch_warnings():
+            # Where classes are separable and the penalty small the last digits take long: they don't matter.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            # The mean weight is 1, so that penalties mean the same whatever the weights add up to.
+            estimator.fit(prepared, y, sample_weight=weights * (len(weights) / weights.sum()))
     arrays: Arrays = {
         "fill": np.asarray(imputer.statistics_, dtype=np.float64),
         "mean": np.asarray(scaler.mean_, dtype=np.float64),
@@ -137,6 +148,17 @@ def fit_model(
     return model, pipeline
 
 
+def _check_spread(prepared: Floats, y: Ints) -> None:
+    flat = np.ones(prepared.shape[1], dtype=bool)
+    for c in np.unique(y):
+        flat &= np.ptp(prepared[y == c], axis=0) == 0
+    if 2 * flat.sum() >= len(flat):
+        raise DataError(
+            f"{int(flat.sum())} of {len(flat)} features of the panel are constant within every class: shrunken "
+            "centroids measure by that spread. Use model: multinomial, or a larger panel."
+        )
+
+
 def _estimator(kind: str, parameters: Mapping[str, Any], seed: int) -> Any:
     if kind == "multinomial":
         from sklearn.linear_model import LogisticRegression
@@ -147,7 +169,7 @@ def _estimator(kind: str, parameters: Mapping[str, Any], seed: int) -> Any:
             l1_ratio=parameters["l1_ratio"],
             solver="saga" if sparse else "lbfgs",
             tol=1e-5,
-            max_iter=10_000,
+            max_iter=3_000,
             random_state=seed,
         )
     if kind == "random_forest":

@@ -10,7 +10,7 @@ from sjd_dask.classify.splits import draw_seed
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-ROUNDS = 50
+ROUNDS = 40
 LEVEL = 0.01
 _TREES = 50
 _DEPTH = 5
