@@ -234,7 +234,7 @@ def test_nights_are_taken_back_one_by_one_and_brought_again(cohort: Cohort, tmp_
     told = ("changes", "calls", {"table": pa.table({"sample_id": ["s8"]})}, {})
     undone = [cohort.rollback(last, "wrong plate", "ann", [told])]
     assert published(cohort) == states[2] and undone[0].new_refs == ["changes/calls@4"]
-    assert undone[0].refs == ["classes/calls@3", "changes/calls@3"]
+    assert undone[0].refs == ["changes/calls@3", "classes/calls@3"]
     assert undone[0].retired == {"rows": 1, "sample_columns": 1, "calls": 1, "results": 2}
     assert undone[0].restored == {"rows": 1, "sample_columns": 1, "calls": 1}
     assert cohort.log()[-1]["who"] == "ann" and cohort.log()[-1]["message"].endswith("): wrong plate")

@@ -21,6 +21,8 @@ COLUMNS: Final = (
     "sample_id", "person_id", "visit", "date", "status", "call", "top_class", "confidence", "model", "row_hash",
 )  # fmt: skip
 
+_MANY: Final = 10_000
+
 
 @dataclass(frozen=True)
 class CallChanges:
@@ -43,35 +45,64 @@ class CallChanges:
 
     def __post_init__(self) -> None:
         check_name(self.output, "an output")
+        known = set(COLUMNS)
         for row in self.rows:
-            strange = set(row) - set(COLUMNS)
-            if strange or not row.get("sample_id") or not row.get("status"):
+            if not row.keys() <= known or not row.get("sample_id") or not row.get("status"):
                 raise ValueError(f"a call needs sample_id and status, and may have {COLUMNS}; this has {sorted(row)}")
 
     def __len__(self) -> int:
         return len({*self.retire, *(row["sample_id"] for row in self.rows)})
 
-
-def insert_calls(connection: sa.Connection, changes: CallChanges, run_id: str | None, snapshot: int) -> None:
-    """Retire and insert calls, inside the transaction that publishes them."""
-    calls = t.calls.c
-    ending = sorted({*map(str, changes.retire), *(str(row["sample_id"]) for row in changes.rows)})
-    live = sa.and_(calls.output == changes.output, calls.retired_in.is_(None))
-    for piece in in_pieces(ending):
-        connection.execute(sa.update(t.calls).where(live, calls.sample_id.in_(piece)).values(retired_in=snapshot))
-    if changes.rows:
-        fixed = {"output": changes.output, "run_id": run_id, "published_in": snapshot}
-        connection.execute(sa.insert(t.calls), [{**_stored(row), **fixed} for row in changes.rows])
+    def stored(self) -> list[tuple[Any, ...]]:
+        """The new calls as the catalogue keeps them, in the order of `COLUMNS`."""
+        return list(zip(*(_column(name, [row.get(name) for row in self.rows]) for name in COLUMNS), strict=True))
 
 
-def _stored(row: Mapping[str, Any]) -> dict[str, Any]:
-    plain = {name: plain_value(row.get(name)) for name in COLUMNS}
-    if plain["visit"] is not None:
+def _column(name: str, values: list[Any]) -> list[Any]:
+    if not set(map(type, values)) <= {str, type(None)}:
+        values = [one if type(one) is str else plain_value(one) for one in values]
+    if name == "visit":
         # A visit is a number or a name; as JSON it comes back as what it was.
-        plain["visit"] = json.dumps(plain["visit"], ensure_ascii=False)
-    for name in ("sample_id", "person_id", "date"):
-        plain[name] = None if plain[name] is None else str(plain[name])
-    return plain
+        texts = {one: json.dumps(one, ensure_ascii=False) for one in set(values) - {None}}
+        return [None if one is None else texts[one] for one in values]
+    if name in ("sample_id", "person_id", "date"):
+        return [None if one is None else str(one) for one in values]
+    return values
+
+
+def insert_calls(
+    connection: sa.Connection,
+    changes: CallChanges,
+    stored: Sequence[tuple[Any, ...]],
+    run_id: str | None,
+    snapshot: int,
+) -> None:
+    """Retire and insert calls, inside the transaction that publishes them; `stored` was made before it."""
+    calls = t.calls.c
+    ending = {*map(str, changes.retire), *(one[0] for one in stored)}
+    live = sa.and_(calls.output == changes.output, calls.retired_in.is_(None))
+    retire = sa.update(t.calls).where(live).values(retired_in=snapshot)
+    if len(ending) > _MANY:
+        there = set(connection.execute(sa.select(calls.sample_id).where(live)).scalars())
+        ending &= there
+        if ending == there:
+            # A new model: all calls end at once.
+            connection.execute(retire)
+            ending = set()
+    for piece in in_pieces(sorted(ending)):
+        connection.execute(retire.where(calls.sample_id.in_(piece)))
+    if not stored:
+        return
+    # Straight to the driver: SQLAlchemy's own way of half a million records takes longer than the database does.
+    names = [*COLUMNS, "output", "run_id", "published_in"]
+    quote = connection.dialect.identifier_preparer.quote
+    mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+    statement = (
+        f"INSERT INTO {quote(t.calls.name)} ({', '.join(map(quote, names))}) VALUES ({', '.join([mark] * len(names))})"
+    )
+    more = (changes.output, run_id, snapshot)
+    for piece in in_pieces(list(stored), _MANY):
+        connection.exec_driver_sql(statement, [(*row, *more) for row in piece])
 
 
 def call_history(

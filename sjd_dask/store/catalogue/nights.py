@@ -111,13 +111,15 @@ def publish_night(
             continue
         for sample_id, record in sample_records.checked_records(sheet).items():
             columns[sample_id] = {**columns.get(sample_id, {}), **record}
+    # Made before the lock is taken: others wait for what happens within it.
+    stored = [] if calls is None else calls.stored()
     try:
         with catalogue.write() as connection:
             if check is not None:
                 check(connection)
             set_if_held(connection, run_id, epoch, {"state": "published", "finished": time.time()})
             check_newest(connection, after)
-            return _publish(connection, run_id, arrivals, columns, items, calls, message, who)
+            return _publish(connection, run_id, arrivals, columns, items, calls, stored, message, who)
     except IntegrityError as error:
         raise at_the_same_moment(", ".join(sorted({one.assay for one in arrivals})) or "this cohort") from error
 
@@ -146,6 +148,7 @@ def _publish(
     columns: dict[str, dict[str, Any]],
     items: Sequence[NewResult],
     calls: CallChanges | None,
+    stored: Sequence[tuple[Any, ...]],
     message: str,
     who: str | None,
 ) -> PublishedNight:
@@ -175,12 +178,12 @@ def _publish(
         for item, version in zip(items, versions, strict=True):
             insert_result(connection, item, version, snapshot, run_id)
         if calls is not None:
-            insert_calls(connection, calls, run_id, snapshot)
-    stored = connection.execute(sa.select(t.runs.c.meta).where(t.runs.c.id == run_id)).scalar()
+            insert_calls(connection, calls, stored, run_id, snapshot)
+    known = connection.execute(sa.select(t.runs.c.meta).where(t.runs.c.id == run_id)).scalar()
     connection.execute(
         sa.update(t.runs)
         .where(t.runs.c.id == run_id)
-        .values(message=", ".join(refs), meta=json.dumps({**json.loads(stored or "{}"), "published": refs}))
+        .values(message=", ".join(refs), meta=json.dumps({**json.loads(known or "{}"), "published": refs}))
     )
     n_same = sum(one.n_same for one in compared)
     return PublishedNight(refs, snapshot, n_new, n_replaced, n_same, len(changed), n_calls, unused)

@@ -37,7 +37,6 @@ _FINAL: Final = {
     "compact": "it moved rows to other segments and changed no value, so there is nothing to take back",
     "withdraw": "people who were withdrawn are removed everywhere; nothing of them is left that could come back",
 }
-_Key = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -173,9 +172,8 @@ class _Rollback:
         self.connection = connection
         self.change = change
         self.undone = undone_changes(connection)
-        # Records of the change as they are live now, and records that it retired; by table.
-        self.leaving: dict[str, list[sa.RowMapping]] = {}
-        self.coming: dict[str, list[sa.RowMapping]] = {}
+        # By table: what the change showed and a later rollback brought back, so what stands for it now.
+        self.again: dict[str, list[sa.RowMapping]] = {}
 
     def run(self, why: str, who: str | None, extra: Sequence[NewResult]) -> RolledBack:
         change = self.change
@@ -186,19 +184,41 @@ class _Rollback:
                 f"snapshot {change.snapshot} was taken back already, in snapshot {change.undone_by}; nothing was "
                 f"changed. To bring it again: sjd rollback COHORT {change.undone_by}"
             )
-        for name in KEYS:
-            self.leaving[name] = [self._now(name, one) for one in self._records(name, "published_in")]
-            self.coming[name] = self._records(name, "retired_in")
-            self._check_places(name)
-        if not any([*self.leaving.values(), *self.coming.values()]):
+        leaving, coming = {}, {}
+        for name, table in _TABLES.items():
+            gone = sa.and_(table.c.published_in == change.snapshot, table.c.retired_in.is_not(None))
+            self.again[name] = [self._now(name, one) for one in self._select(table, gone)]
+            leaving[name] = self._count(table, self._own(table)) + len(self.again[name])
+            coming[name] = self._count(table, table.c.retired_in == change.snapshot)
+            if coming[name]:
+                self._check_places(name)
+        if not any([*leaving.values(), *coming.values()]):
             raise DataError(f"snapshot {change.snapshot} ({change.message}) holds nothing that could be taken back")
-        self._check_results()
-        return self._write(why, who, extra)
+        results = [*self._select(t.results, self._own(t.results)), *self.again["results"]]
+        back = self._select(t.results, t.results.c.retired_in == change.snapshot)
+        self._check_results(results, back)
+        snapshot = self._write(why, who)
+        return RolledBack(
+            snapshot=snapshot,
+            undone=change,
+            retired={name: count for name, count in leaving.items() if count},
+            restored={name: count for name, count in coming.items() if count},
+            refs=_refs(results),
+            restored_refs=_refs(back),
+            new_refs=[self._insert(item, snapshot) for item in extra],
+        )
 
-    def _records(self, name: str, column: str) -> list[sa.RowMapping]:
-        table = _TABLES[name]
-        query = sa.select(table).where(table.c[column] == self.change.snapshot).order_by(table.c.id)
+    def _select(self, table: sa.Table, condition: sa.ColumnElement[bool]) -> list[sa.RowMapping]:
+        query = sa.select(table).where(condition).order_by(table.c.id)
         return list(self.connection.execute(query).mappings())
+
+    def _count(self, table: sa.Table, condition: sa.ColumnElement[bool]) -> int:
+        query = sa.select(sa.func.count()).select_from(table).where(condition)
+        return int(self.connection.execute(query).scalar() or 0)
+
+    def _own(self, table: sa.Table | sa.Alias) -> sa.ColumnElement[bool]:
+        """What the change showed and is live still."""
+        return sa.and_(table.c.published_in == self.change.snapshot, table.c.retired_in.is_(None))
 
     def _now(self, name: str, record: sa.RowMapping) -> sa.RowMapping:
         """The live form of a record: itself, or what came back for it when the change that retired it was undone."""
@@ -208,38 +228,41 @@ class _Rollback:
             if back is None:
                 self._refuse(record["retired_in"], _text(name, record))
             same = sa.and_(*(table.c[key] == record[key] for key in KEYS[name]))
-            query = sa.select(table).where(same, table.c.published_in == back)
-            found = self.connection.execute(query).mappings().one_or_none()
-            if found is None:
+            found = self._select(table, sa.and_(same, table.c.published_in == back))
+            if not found:
                 self._refuse(back, _text(name, record))
-            record = found
+            record = found[0]
         return record
 
     def _check_places(self, name: str) -> None:
         """What comes back needs its place free of all but what leaves."""
-        table, keys = _TABLES[name], KEYS[name]
-        leaving = {one["id"] for one in self.leaving[name]}
-        coming: dict[_Key, sa.RowMapping] = {tuple(one[key] for key in keys): one for one in self.coming[name]}
-        last = table.c[keys[-1]]
-        for piece in in_pieces(sorted({key[-1] for key in coming})):
-            query = sa.select(table).where(table.c.retired_in.is_(None), last.in_(piece))
-            for record in self.connection.execute(query).mappings():
-                if record["id"] not in leaving and tuple(record[key] for key in keys) in coming:
-                    self._refuse(record["published_in"], _text(name, record))
+        table = _TABLES[name]
+        old = table.alias("old")
+        same = sa.and_(*(table.c[key] == old.c[key] for key in KEYS[name]))
+        query = (
+            sa.select(table)
+            .join(old, same)
+            .where(old.c.retired_in == self.change.snapshot, table.c.retired_in.is_(None))
+            .where(table.c.published_in != self.change.snapshot)
+        )
+        mine = {one["id"] for one in self.again[name]}
+        for record in self.connection.execute(query).mappings():
+            if record["id"] not in mine:
+                self._refuse(record["published_in"], _text(name, record))
 
-    def _check_results(self) -> None:
-        leaving = {one["id"]: one for one in self.leaving["results"]}
-        chained = [*leaving.values(), *self.coming["results"]] if self._first_kind() in _CHAINED else []
+    def _check_results(self, leaving: Sequence[sa.RowMapping], coming: Sequence[sa.RowMapping]) -> None:
+        mine = {one["id"] for one in leaving}
+        chained = [*leaving, *coming] if self._first_kind() in _CHAINED else []
         results = t.results.c
         for kind, name in sorted({(one["kind"], one["name"]) for one in chained}):
             first = min(one["version"] for one in chained if (one["kind"], one["name"]) == (kind, name))
-            later = sa.select(t.results).where(
+            later = sa.and_(
                 results.kind == kind, results.name == name, results.version > first, results.retired_in.is_(None)
             )
-            for record in self.connection.execute(later.order_by(results.version)).mappings():
-                if record["id"] not in leaving and not self._beside_rollback(record):
+            for record in self._select(t.results, later):
+                if record["id"] not in mine and not self._beside_rollback(record):
                     self._refuse(record["published_in"], _text("results", record))
-        for record in leaving.values():
+        for record in leaving:
             if record["kind"] == names.MODELS:
                 self._check_promoted(record)
             if record["kind"] == "layers":
@@ -268,23 +291,21 @@ class _Rollback:
 
     def _check_promoted(self, model: sa.RowMapping) -> None:
         columns = t.promotions.c
-        query = sa.select(columns.id, columns.published_in).where(
-            columns.name == model["name"], columns.version == model["version"], columns.retired_in.is_(None)
-        )
-        mine = {one["id"] for one in self.leaving["promotions"]}
-        for record_id, since in self.connection.execute(query):
-            if record_id not in mine:
-                self._refuse(since, f"{model['name']}@{model['version']}, which is in production")
+        live = sa.and_(columns.name == model["name"], columns.version == model["version"], columns.retired_in.is_(None))
+        self._refuse_others("promotions", live, f"{model['name']}@{model['version']}, which is in production")
 
     def _check_layer(self, layer: sa.RowMapping) -> None:
         """Rows that later runs added to a version would be left without it."""
         key = json.loads(layer["meta"]).get("assay_key")
-        mine = {one["id"] for one in self.leaving["rows"]}
-        rows = t.rows.c
-        query = sa.select(rows.id, rows.published_in).where(rows.assay == key, rows.retired_in.is_(None))
-        for record_id, since in self.connection.execute(query.order_by(rows.id)):
-            if record_id not in mine:
-                self._refuse(since, f"rows of layers/{layer['name']}@{layer['version']}")
+        live = sa.and_(t.rows.c.assay == key, t.rows.c.retired_in.is_(None))
+        self._refuse_others("rows", live, f"rows of layers/{layer['name']}@{layer['version']}")
+
+    def _refuse_others(self, name: str, live: sa.ColumnElement[bool], what: str) -> None:
+        table = _TABLES[name]
+        mine = {one["id"] for one in self.again[name]}
+        for record in self._select(table, sa.and_(live, table.c.published_in != self.change.snapshot)):
+            if record["id"] not in mine:
+                self._refuse(record["published_in"], what)
 
     def _refuse(self, later: int, what: str) -> NoReturn:
         snapshots = t.snapshots.c
@@ -296,42 +317,43 @@ class _Rollback:
             f"{what}; nothing was changed. {first if kind not in _FINAL else 'That one is final.'}"
         )
 
-    def _write(self, why: str, who: str | None, extra: Sequence[NewResult]) -> RolledBack:
+    def _write(self, why: str, who: str | None) -> int:
         change = self.change
         shown = change.message if len(change.message) <= 200 else change.message[:200] + "..."
         text = f"took back snapshot {change.snapshot} ({change.kind}: {shown})" + (f": {why}" if why else "")
         snapshot = new_snapshot(self.connection, ROLLBACK, text, who=who, undoes=change.snapshot)
         for name, table in _TABLES.items():
-            for piece in in_pieces([one["id"] for one in self.leaving[name]]):
-                self.connection.execute(sa.update(table).where(table.c.id.in_(piece)).values(retired_in=snapshot))
-            again = [{**one, "published_in": snapshot, "retired_in": None} for one in self.coming[name]]
-            for one in again:
-                # A new record gets a number of its own; results are numbered by whoever makes them.
-                one.pop("id")
-                if name == "results":
-                    one["id"] = new_result_id()
-                if name == "promotions":
-                    one |= {"action": ROLLBACK, "who": who or who_am_i(), "time": now(), "why": why}
-            if again:
-                self.connection.execute(sa.insert(table), again)
-        new = []
-        for item in extra:
-            version = next_version(self.connection, item.kind, item.name)
-            insert_result(self.connection, item, version, snapshot, None)
-            new.append(f"{item.kind}/{item.name}@{version}")
-        return RolledBack(
-            snapshot=snapshot,
-            undone=change,
-            retired={name: len(found) for name, found in self.leaving.items() if found},
-            restored={name: len(found) for name, found in self.coming.items() if found},
-            refs=_refs(self.leaving["results"]),
-            restored_refs=_refs(self.coming["results"]),
-            new_refs=new,
-        )
+            retire = sa.update(table).values(retired_in=snapshot)
+            self.connection.execute(retire.where(self._own(table)))
+            for piece in in_pieces([one["id"] for one in self.again[name]]):
+                self.connection.execute(retire.where(table.c.id.in_(piece)))
+        for name in ("rows", "sample_columns", "calls"):
+            # By the database: a night may have changed half a million calls.
+            table = _TABLES[name]
+            kept = [one for one in table.columns if one.name not in ("id", "published_in", "retired_in")]
+            query = sa.select(*kept, sa.literal(snapshot)).where(table.c.retired_in == change.snapshot)
+            columns = [*(one.name for one in kept), "published_in"]
+            self.connection.execute(sa.insert(table).from_select(columns, query.order_by(table.c.id)))
+        for table in (t.promotions, t.results):
+            for record in self._select(table, table.c.retired_in == change.snapshot):
+                new = {**record, "published_in": snapshot, "retired_in": None}
+                new.pop("id")
+                if table is t.results:
+                    new["id"] = new_result_id()
+                else:
+                    new |= {"action": ROLLBACK, "who": who or who_am_i(), "time": now(), "why": why}
+                self.connection.execute(sa.insert(table).values(**new))
+        return snapshot
+
+    def _insert(self, item: NewResult, snapshot: int) -> str:
+        version = next_version(self.connection, item.kind, item.name)
+        insert_result(self.connection, item, version, snapshot, None)
+        return f"{item.kind}/{item.name}@{version}"
 
 
 def _refs(records: Iterable[sa.RowMapping]) -> list[str]:
-    return [f"{one['kind']}/{one['name']}@{one['version']}" for one in records]
+    keys = sorted((one["kind"], one["name"], one["version"]) for one in records)
+    return [f"{kind}/{name}@{version}" for kind, name, version in keys]
 
 
 def _text(name: str, record: sa.RowMapping) -> str:

@@ -199,8 +199,6 @@ calls = Table(
     Index("uq_calls_live", "output", "sample_id", unique=True, sqlite_where=_LIVE, postgresql_where=_LIVE),
     Index("ix_calls_sample", "output", "sample_id"),
     Index("ix_calls_person", "output", "person_id"),
-    Index("ix_calls_published", "published_in"),
-    Index("ix_calls_retired", "retired_in"),
 )
 
 # Withdrawn people, by hashes that only the cohort's key can make.

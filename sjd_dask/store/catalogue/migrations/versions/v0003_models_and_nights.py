@@ -70,8 +70,6 @@ def upgrade() -> None:
     )
     op.create_index("ix_calls_sample", "calls", ["output", "sample_id"])
     op.create_index("ix_calls_person", "calls", ["output", "person_id"])
-    op.create_index("ix_calls_published", "calls", ["published_in"])
-    op.create_index("ix_calls_retired", "calls", ["retired_in"])
     op.create_table(
         "tombstones",
         sa.Column("keyed_hash", sa.String(64), primary_key=True),
