@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from store_postgres import new_database, postgres_server
 from withdraw_moments import AFTER, BEFORE, LEAVING, SAMPLES, make, stopped
 from withdraw_scene import found_ids
 
@@ -114,6 +115,21 @@ def test_killed(cohort: Cohort, moment: str) -> None:
         assert seen(cohort) == STAY
     assert withdraw(cohort, LEAVING).ended_earlier == (moment not in BEFORE)
     check_ended(cohort)
+
+
+@pytest.mark.postgres
+def test_a_catalogue_in_postgresql(tmp_path: Path) -> None:
+    with postgres_server() as server:
+        cohort = make(tmp_path / "cohort", new_database(server))
+        with stopped("leftovers", stop), pytest.raises(Stop):
+            withdraw(cohort, LEAVING)
+        assert withdraw(cohort, LEAVING).ended_earlier
+        check_ended(cohort)
+        with cohort.catalogue.read() as connection:
+            for table in t.metadata.sorted_tables:
+                texts = repr(connection.execute(sa.select(table)).all())
+                assert not any(one in texts for one in [*LEAVING, *SAMPLES]), table.name
+        cohort.catalogue.close()
 
 
 def test_others_at_work_are_waited_for(cohort: Cohort) -> None:

@@ -28,11 +28,11 @@ BEFORE = ("segment", "table", "transaction")
 AFTER = ("shown", "leftovers", "runs", "search", "forgotten", "vacuum", "signed")
 
 
-def make(folder: Path) -> Cohort:
+def make(folder: Path, catalogue: str | None = None) -> Cohort:
     """Twenty samples of ten people in merged and small segments, a result that names them, and a run's log."""
     from store_helpers import betas, put
 
-    cohort = create_cohort(folder, layout=Layout(4, 16))
+    cohort = create_cohort(folder, catalogue=catalogue, layout=Layout(4, 16))
     ids = [f"SX{i:02d}" for i in range(20)]
     sheet = pd.DataFrame({"person_id": [f"PX{i % 10:02d}" for i in range(20)]}, index=pd.Index(ids, name="sample_id"))
     for first in range(0, 20, 5):

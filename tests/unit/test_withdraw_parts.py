@@ -22,6 +22,7 @@ from sjd_dask.store.arrays import Arrays
 from sjd_dask.store.catalogue.results import ResultRecord
 from sjd_dask.store.catalogue.tombstones import id_text
 from sjd_dask.store.cohort import Cohort, create_cohort
+from sjd_dask.store.withdraw import blobs
 from sjd_dask.store.withdraw.blobs import blob_names
 from sjd_dask.store.withdraw.folders import clean_inbox
 from sjd_dask.store.withdraw.ids import REPLACEMENT, Leaving, read_ids
@@ -159,6 +160,17 @@ def test_bytes_of_any_kind() -> None:
     ):
         assert blob_names(name, content, who), name
         assert not blob_names(name, content, leaving("GSM2")), name
+
+
+def test_a_large_file_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blobs, "_WHOLE", 1000)
+    who = leaving("GSM22")
+    for at in (1, 995, 998, 3001, 7990):
+        content = b"x,x" * at + b"\tGSM22\t" + b"y\n" * (4000 - at // 2)
+        (tmp_path / "a.tsv").write_bytes(content)
+        (tmp_path / "a.tsv.gz").write_bytes(gzip.compress(content))
+        for name in ("a.tsv", "a.tsv.gz"):
+            assert blobs.file_names(tmp_path / name, who) and not blobs.file_names(tmp_path / name, leaving("GSM2"))
 
 
 def test_files_of_an_inbox(tmp_path: Path) -> None:

@@ -9,14 +9,19 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sjd_dask.store.files import Files
 from sjd_dask.store.withdraw.ids import Leaving
 from sjd_dask.store.withdraw.tables import table_names
 
+# Files up to this are read at once.
+_WHOLE = 1 << 26
 _UNPACK = {b"\x1f\x8b": gzip.decompress, b"BZh": bz2.decompress, b"\xfd7zXZ": lzma.decompress}
 
 
@@ -52,6 +57,42 @@ def blob_names(name: str, content: bytes, leaving: Leaving) -> bool:
     if content[:6] == b"\x93NUMPY":
         return _array_names(name, content, leaving)
     return _bytes_name(content, leaving)
+
+
+def file_names(path: Path, leaving: Leaving) -> bool:
+    """Whether a local file names one of them; a large one is read in pieces."""
+    if path.suffix == ".parquet":
+        try:
+            with pq.ParquetFile(path) as opened:
+                return table_names(opened, leaving)
+        except pa.ArrowInvalid:
+            return blob_names("", path.read_bytes(), leaving)
+    with path.open("rb") as stream:
+        start = stream.read(8)
+    if path.stat().st_size <= _WHOLE or start[:2] == b"PK" or start[:6] == b"\x93NUMPY":
+        return blob_names(path.name, path.read_bytes(), leaving)
+    openers: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+    opener = next((one for mark, one in openers.items() if start.startswith(mark)), open)
+    rest = b""
+    try:
+        with opener(path, "rb") as stream:
+            while piece := stream.read(_WHOLE):
+                rest += piece
+                # Cut between fields, so that no id is seen in half.
+                cut = next((at for sign in (b"\n", b"\t", b",", b" ") if (at := rest.rfind(sign)) >= 0), len(rest) - 1)
+                if _bytes_name(rest[: cut + 1], leaving):
+                    return True
+                rest = rest[cut + 1 :]
+    except (OSError, EOFError, zlib.error, lzma.LZMAError):
+        return False
+    return _bytes_name(rest, leaving)
+
+
+def stored_names(files: Files, path: str, leaving: Leaving) -> bool:
+    """Whether a file of the cohort, local or in an object store, names one of them."""
+    if files.is_local:
+        return file_names(files.local_path(path), leaving)
+    return blob_names(path, files.read_bytes(path), leaving)
 
 
 def _members(content: bytes) -> Iterator[tuple[str, bytes]]:

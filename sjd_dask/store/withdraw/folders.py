@@ -14,7 +14,7 @@ from sjd_dask.errors import DataError
 from sjd_dask.store.bundle import BUNDLES
 from sjd_dask.store.catalogue import tables as t
 from sjd_dask.store.segment import remove_segment
-from sjd_dask.store.withdraw.blobs import blob_names
+from sjd_dask.store.withdraw.blobs import file_names, stored_names
 from sjd_dask.store.withdraw.ids import Leaving, scrub_lines
 from sjd_dask.store.withdraw.segments import stored_ids
 
@@ -39,10 +39,9 @@ def clean_runs(cohort: Cohort, leaving: Leaving) -> tuple[int, int]:
             cohort.files.delete(path)
             n_parts += 1
             continue
-        content = cohort.files.read_bytes(path)
-        if not blob_names(path, content, leaving):
+        if not stored_names(cohort.files, path, leaving):
             continue
-        text = content.decode("utf-8", "replace")
+        text = cohort.files.read_bytes(path).decode("utf-8", "replace")
         lines = path.endswith((".jsonl", ".log"))
         made = scrub_lines(text, leaving.scrub_json_text) if lines else leaving.scrub_json_text(text)
         cohort.files.write_bytes(path, made.encode())
@@ -76,7 +75,7 @@ def clean_leftovers(cohort: Cohort, leaving: Leaving) -> int:
             path = f"{folder}/{entry.name}"
             if path in used or "/".join(path.split("/")[:2]) in used:
                 continue
-            if entry.name.endswith(".tmp") or blob_names(path, cohort.files.read_bytes(path), leaving):
+            if entry.name.endswith(".tmp") or stored_names(cohort.files, path, leaving):
                 cohort.files.delete(path)
                 removed += 1
     return removed
@@ -111,7 +110,7 @@ def clean_inbox(inbox: Path, leaving: Leaving, names: Callable[[Path], Iterable[
             if not path.exists():
                 continue
             inner = [one for one in path.rglob("*") if one.is_file()] if path.is_dir() else [path]
-            found = any(blob_names(one.name, one.read_bytes(), leaving) for one in inner)
+            found = any(file_names(one, leaving) for one in inner)
             if found or (names is not None and not leaving.ids.isdisjoint(names(path))):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
                 path.with_name(f"{path.name}{REASON}").unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from sjd_dask.store.catalogue import tables as t
 from sjd_dask.store.catalogue.session import engine_url
 from sjd_dask.store.catalogue.tombstones import id_text
 from sjd_dask.store.catalogue.withdrawals import PENDING
-from sjd_dask.store.withdraw.blobs import blob_names
+from sjd_dask.store.withdraw.blobs import file_names, stored_names
 from sjd_dask.store.withdraw.ids import Leaving
 from sjd_dask.store.withdraw.segments import stored_ids
 
@@ -45,7 +45,7 @@ def find_beside(cohort: Cohort, leaving: Leaving) -> list[str]:
             continue
         if cohort.files.root == cohort.folder and inside.parts[0] in OWN:
             continue
-        if blob_names(path.name, path.read_bytes(), leaving):
+        if file_names(path, leaving):
             found.append(inside.as_posix())
     return found
 
@@ -80,7 +80,7 @@ def _in_files(cohort: Cohort, leaving: Leaving, progress: Callable[[str], None] 
             # Chunks hold numbers only, and the coordinates were read.
             if folder == "segments" and not path.endswith(".json"):
                 continue
-            if blob_names(path, cohort.files.read_bytes(path), leaving):
+            if stored_names(cohort.files, path, leaving):
                 found.append(path)
     return found
 
