@@ -33,6 +33,8 @@ from night_lives import Life
 
 # People who come during the year; those before are the model's.
 FIRST = 150
+# So few that segments are merged in a month of nights too.
+COMPACT_ABOVE = 16
 Step = tuple[str, dict[str, Any]]
 
 
@@ -163,11 +165,11 @@ def _night(home: Path) -> None:
     from sjd_dask.errors import DataError
 
     try:
-        scene.night(home)
+        scene.night(home, compact_above=COMPACT_ABOVE)
     except DataError as error:
         if "drift holds" not in str(error):
             raise
-        scene.night(home, drift={"accept": True})
+        scene.night(home, compact_above=COMPACT_ABOVE, drift={"accept": True})
 
 
 def _mark(home: Path) -> dict[str, Any]:
@@ -220,8 +222,7 @@ def live_with_kills(home: Path, n_nights: int, seed: int, n_kills: int, errors: 
     steps = Story(n_nights, seed).steps
     draw = random.Random(seed + 1)
     kills = Kills()
-    for number in range(n_kills):
-        goal = len(steps) * number // n_kills
+    for goal in _goals(steps, n_kills):
         life = Life(live, home, n_nights, seed, errors=errors)
         while life.is_running and journal(home)["step"] < goal:
             time.sleep(0.01)
@@ -237,6 +238,13 @@ def live_with_kills(home: Path, n_nights: int, seed: int, n_kills: int, errors: 
             kills.visible += 1
     assert Life(live, home, n_nights, seed, errors=errors).end(3600) == 0
     return kills
+
+
+def _goals(steps: list[Step], n_kills: int) -> list[int]:
+    """In which steps a life ends: those that are rare, and else all along the story."""
+    rare = [at for at, (kind, _) in enumerate(steps) if kind in ("withdraw", "rollback")][: n_kills // 4]
+    rest = n_kills - len(rare)
+    return sorted([*rare, *(len(steps) * number // rest for number in range(rest))])
 
 
 # -- what must hold ----------------------------------------------------------------------------------------------------
@@ -368,6 +376,7 @@ def year(folder: Path, n_nights: int, n_kills: int, seed: int) -> dict[str, Any]
         "looked_at_after_a_kill": kills.visible,
         "withdrawn": len(story.withdrawn),
         "samples": cohort.assay("rna").n_samples,
+        "merged": sum(one["kind"] == "compact" for one in cohort.log()),
         "reasons": dict(reasons.most_common()),
         "seconds": round(time.perf_counter() - begin, 1),
     }

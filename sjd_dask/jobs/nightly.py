@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sjd_dask import names
+from sjd_dask.errors import SjdError
 from sjd_dask.jobs import inbox
 from sjd_dask.jobs.bundle import Bundle
 from sjd_dask.jobs.class_tables import refused
@@ -32,6 +33,7 @@ from sjd_dask.runtime.fingerprint import fingerprint
 from sjd_dask.runtime.plan import Plan
 from sjd_dask.store.catalogue.nights import CallChanges
 from sjd_dask.store.cohort import open_cohort
+from sjd_dask.store.compact import compact
 
 if TYPE_CHECKING:
     from sjd_dask.jobs.driver import Runner
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from sjd_dask.store.cohort import Cohort
     from sjd_dask.store.lease import Lease
 
+# Segments with fewer samples are small.
+SMALL_ROWS = 256
 # Raised when calls, reports or changes come out different of the same data.
 METHOD_VERSION = 1
 
@@ -244,9 +248,23 @@ class NightlyJob:
             after=look.before.newest,
             lease=self._lease,
         )
+        arrived = sorted({one.arrival.assay for one in look.arrivals.staged})
         look.arrivals.staged = []
         self._put_away(look)
+        self._merge_small(arrived)
         return done.refs
+
+    def _merge_small(self, assays: list[str]) -> None:
+        """Keep the number of segments of a growing assay small; what is published is not touched."""
+        most = self.spec.compact_above
+        for name in assays if most else ():
+            segments = self.cohort.assay(name).segments.values()
+            if sum(one.n_samples < SMALL_ROWS for one in segments) <= most:
+                continue
+            try:
+                compact(self.cohort, name, small_rows=SMALL_ROWS)
+            except SjdError as error:
+                self.warnings.append(f"the small segments of {name!r} were not merged: {error}")
 
     def _put_away(self, look: Look) -> None:
         if self.spec.inbox is not None:

@@ -37,6 +37,9 @@ class NightlySpec(JobSpec):
     )
     suppress_below: int = Field(5, ge=1, description="Counts of persons below this are not shown in the report.")
     drift: DriftWatch = Field(default_factory=DriftWatch, description="What warns, and what holds a night back.")
+    compact_above: int = Field(
+        64, ge=0, description="Merge the small segments of an assay once it has more of them than this; 0: never."
+    )
     dry_run: bool = Field(False, description="Say what would happen; publish nothing and leave the inbox as it is.")
     partition_samples: int | None = Field(
         None, ge=1, description="Samples in a partition; chosen when absent. Results don't depend on it."
