@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from store_helpers import folder_as_bucket
 
-from sjd_dask.errors import DataError, SpecError
+from sjd_dask.errors import DataError, SjdError, SpecError
 from sjd_dask.store.bundle import MANIFEST, bundle_hash, read_bundle, write_bundle
 from sjd_dask.store.catalogue.results import BundleFile, file_from_json, file_to_json
 from sjd_dask.store.cohort import Cohort, create_cohort, open_cohort
@@ -154,3 +155,41 @@ def test_verify_and_gc_know_bundles(cohort: Cohort) -> None:
     cohort.files.write_bytes(f"{kept.path}/classifier.json", b"[]")
     with pytest.raises(DataError, match=r"models/blood@1, bundle .*classifier.json changed"):
         verify(open_cohort(cohort.path))
+
+
+def test_models_in_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = folder_as_bucket(monkeypatch, tmp_path / "objects")
+    cohort = create_cohort(tmp_path / "home", data=url)
+    bundle = publish(cohort).bundle
+    loose = write_bundle(cohort.files, BLOBS, FACTS)
+    assert read_bundle(cohort.files, bundle) == (BLOBS, FACTS)
+    assert verify(cohort).n_bundles == 1
+    gc(cohort, grace_hours=0)
+    with pytest.raises(DataError, match=r"manifest.json is lost"):
+        read_bundle(cohort.files, loose)
+    cohort.files.delete(f"{bundle.path}/chain/step0.npz")
+    with pytest.raises(DataError, match=r"chain/step0.npz is lost"):
+        read_bundle(cohort.files, bundle)
+
+
+def test_a_bundle_is_whole_or_not_there(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full in the middle leaves nothing, and what was not finished is never published."""
+    wrote = Files.write_bytes
+
+    def fail(self: Files, path: str, content: bytes, **options: bool) -> None:
+        if path.endswith("facts.json"):
+            raise OSError(28, "No space left on device")
+        wrote(self, path, content, **options)
+
+    monkeypatch.setattr(Files, "write_bytes", fail)
+    with pytest.raises(SjdError, match="the model was not published"):
+        write_bundle(files, BLOBS, FACTS)
+    assert list(files.walk()) == []
+
+
+def test_a_bundle_that_went_is_not_published(cohort: Cohort) -> None:
+    bundle = write_bundle(cohort.files, BLOBS, FACTS)
+    cohort.files.delete(f"{bundle.path}/{MANIFEST}")
+    with pytest.raises(DataError, match=r"manifest.json is lost; nothing was published"):
+        cohort.publish_model("blood", bundle, {}, {})
+    assert cohort.models() == [] and cohort.snapshot() == 0
