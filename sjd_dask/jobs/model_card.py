@@ -190,7 +190,11 @@ def limits(card: Mapping[str, Any], metrics: pd.DataFrame, subgroups: pd.DataFra
             "The labels are groups found in the same data, not an outcome: agreement with them is not a diagnosis."
         )
     refit = card.get("refit") or {}
-    unfitted = [name for name in ("normalisation", "groups") if refit.get(name) is False]
+    there = {
+        "normalisation": card.get("assay") != card.get("source_assay"),
+        "groups": str(card.get("labels", "")).startswith("strata/"),
+    }
+    unfitted = [name for name, is_there in there.items() if is_there and refit.get(name) is False]
     if unfitted:
         found.append(f"Not made again inside the folds: {' and '.join(unfitted)}.")
     wanted = conformal.get("wanted")

@@ -314,7 +314,8 @@ def _panel(card: Mapping[str, Any], symbols: Mapping[str, str]) -> Rows:
                 shorten(feature, 50),
                 *([str(symbols.get(feature) or "")] if has_symbols else []),
                 str(one.get("direction") or ""),
-                *(number(one.get(f"weight_{name}"), 3) for name in classes),
+                # Nothing is not less than nothing.
+                *(number(0.0 + (one.get(f"weight_{name}") or 0.0), 3) for name in classes),
                 *(f"{100 * one[name]:.0f} %" if one.get(name) is not None else "–" for name in extra),
             ]
         )

@@ -18,6 +18,8 @@ FACTS: dict[str, Any] = {
     "title": "Blood classes",
     "classes": CLASSES,
     "labels": "strata/groups@1",
+    "assay": "layers/log@1",
+    "source_assay": "rnaseq",
     "quantity": "expression",
     "recipe": {"model": "multinomial", "panel_method": "elastic_net", "panel_size": 50, "calibration": "sigmoid",
                "coverage": 0.9, "abstain_rate": 0.05, "max_missing": 0.1},
@@ -144,6 +146,11 @@ def test_limits_follow_from_the_card(made: ModelCard) -> None:
     assert "groups found in the same data" in limits
     assert "Not made again inside the folds: groups." in limits
     assert "90 % coverage is over all persons together" in limits
+    # What is not there can't have been left out.
+    plain = build(
+        {**FACTS, "labels": "diagnosis", "assay": "rna", "source_assay": "rna"}, _predictions(), PANEL, n_draws=2
+    )
+    assert "Not made again" not in " ".join(plain.card["limits"])
 
 
 def test_the_page_says_it_and_fetches_nothing(made: ModelCard) -> None:
