@@ -5,7 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +206,28 @@ def test_a_night_whose_arrivals_came_another_way(cohort: Cohort, tmp_path: Path)
     assert not cohort.files.exists(f"segments/meth/{arrival.record.segment_id}.zarr")
     with pytest.raises(Busy, match="taken for dead"):
         night(cohort, "two", 0, arrivals=[arrival])
+
+
+def test_two_nights_that_go_on_from_one_version(cohort: Cohort) -> None:
+    """Without a lease: one is published whole, the other not at all."""
+    runs = [run(cohort, name) for name in ("one", "two")]
+    barrier = threading.Barrier(2)
+
+    def publish(number: int) -> str:
+        calls = CallChanges("calls", [], [call(one, str(number)) for one in ids(0, 4)])
+        barrier.wait(30)
+        try:
+            done = cohort.publish_night(*runs[number], items=items("s1"), calls=calls, after=dict.fromkeys(AFTER, 0))
+        except Busy as error:
+            return str(error)
+        return ", ".join(done.refs)
+
+    with ThreadPoolExecutor(2) as pool:
+        said = list(pool.map(publish, range(2)))
+    won = said.index("classes/calls@1, changes/calls@1")
+    assert "another run published classes/calls@1" in said[1 - won]
+    assert set(cohort.call_history("calls")["call"]) == {str(won)}
+    assert [one.state for one in cohort.runs()] == (["published", "running"] if won == 0 else ["running", "published"])
 
 
 def test_nights_are_taken_back_one_by_one_and_brought_again(cohort: Cohort, tmp_path: Path) -> None:
