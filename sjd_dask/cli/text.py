@@ -73,7 +73,9 @@ def info_text(facts: dict[str, Any]) -> str:
 
 def log_text(entries: Sequence[dict[str, Any]]) -> str:
     """`sjd log`."""
-    rows = [[e["snapshot"], e["time"], e["kind"], e["message"], e["who"]] for e in entries]
+    rows = [
+        [e["snapshot"], e["time"], e["kind"], e["message"] + _taken_back(e["undone_by"]), e["who"]] for e in entries
+    ]
     return table(rows, ["snapshot", "time", "kind", "what", "who"]) or "nothing has been published yet"
 
 
@@ -123,6 +125,10 @@ def rollback_text(done: dict[str, Any]) -> str:
     for what, refs in (("no longer there", done["refs"]), ("there again", done["restored_refs"])):
         lines += [f"{what}: {', '.join(refs)}"] if refs else []
     return "\n".join([*lines, *done["new_refs"]])
+
+
+def _taken_back(by: int | None) -> str:
+    return "" if by is None else f" [taken back in {by}]"
 
 
 def runs_text(rows: Sequence[dict[str, Any]]) -> str:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from sjd_dask.store.catalogue import tables as t
 from sjd_dask.store.catalogue.results import TableFile, list_results
-from sjd_dask.store.catalogue.session import Catalogue, current_snapshot
+from sjd_dask.store.catalogue.session import Catalogue, current_snapshot, undone_changes
 from sjd_dask.store.catalogue.session import iso_time as iso_time
 from sjd_dask.store.layer import list_layers
 from sjd_dask.store.models import model_facts
@@ -108,6 +108,7 @@ def describe(cohort: Cohort) -> dict[str, Any]:
 def history(catalogue: Catalogue) -> list[dict[str, Any]]:
     """Published changes, newest last; times are UTC in ISO 8601."""
     with catalogue.read() as connection:
+        undone = undone_changes(connection)
         records = connection.execute(sa.select(t.snapshots).order_by(t.snapshots.c.id)).mappings()
         return [
             {
@@ -118,6 +119,7 @@ def history(catalogue: Catalogue) -> list[dict[str, Any]]:
                 "who": record["who"],
                 "run": record["run_id"],
                 "undoes": record["undoes"],
+                "undone_by": undone.get(record["id"]),
             }
             for record in records
         ]

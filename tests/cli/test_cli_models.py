@@ -93,10 +93,12 @@ def test_taking_back_an_arrival(cohort: Path, sjd: Sjd) -> None:
     assert "left: 24 rows, 24 sample columns" in done.out
     log = sjd("log", cohort).out.splitlines()[-1]
     assert "rollback" in log and "wrong plate" in log and "ann" in log
+    assert "[taken back in 2]" in sjd("log", cohort).out.splitlines()[1]
     assert json.loads(sjd("info", cohort, "--json").out)["n_samples"] == 0
     check_refused(sjd("rollback", cohort, "1"), 3, ["taken back already, in snapshot 2", "sjd rollback COHORT 2"])
     check_refused(sjd("rollback", cohort, "77"), 2, ["no snapshot 77", "newest is 2"])
     again = json.loads(sjd("rollback", cohort, "2", "--json").out)
     assert again["restored"] == {"rows": 24, "sample_columns": 24} and again["undone"]["undoes"] == 1
+    assert "[taken back in 2]" not in sjd("log", cohort).out
     after = json.loads(sjd("info", cohort, "--json").out)
     assert {**after, "snapshot": 1} == before
