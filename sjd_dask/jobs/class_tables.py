@@ -178,9 +178,7 @@ def refused(scores: pd.DataFrame) -> list[str]:
     reasons = scores["reason"].to_numpy(dtype=object)
     kinds = pd.Series([one.split(":", 1)[0] for one in reasons], dtype=object).value_counts()
     said = []
-    for kind, n in sorted(kinds.items()):
-        if not kind:
-            continue
+    for kind, n in sorted((str(one), int(n)) for one, n in kinds.items() if one):
         word = f"{n:,} sample{'s' if n > 1 else ''}"
         if kind == PENDING_BATCH:
             said.append(f"{word}: of a batch that the model's chain has no parameters for; they wait")

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +37,11 @@ from sjd_dask.jobs.score import (
 from sjd_dask.jobs.score_values import Collected, score_values
 from sjd_dask.jobs.spec import JobSpec, resolve_path
 from sjd_dask.runtime.fingerprint import fingerprint
-from sjd_dask.runtime.plan import Plan
+from sjd_dask.runtime.plan import Partition, Plan, estimate_seconds
+from sjd_dask.runtime.plan import calibrate as measure
 from sjd_dask.store.cohort import open_cohort
 from sjd_dask.store.ingest.sources import SourceOptions
+from sjd_dask.store.models import RETRAIN
 
 if TYPE_CHECKING:
     from sjd_dask.jobs.bundle import Bundle
@@ -47,9 +49,12 @@ if TYPE_CHECKING:
     from sjd_dask.normalise.restrict import Restricted
     from sjd_dask.runtime.runs import RunSession
     from sjd_dask.store.cohort import Cohort
+    from sjd_dask.store.result import Result
 
 # Raised when numbers change.
 METHOD_VERSIONS = {"classify": 1}
+# Key of a result's facts: hash of all that it follows from.
+INPUTS = "inputs"
 # What the driver holds of a sample while it makes the tables: text columns, and numbers of each class.
 ROW_BYTES, CLASS_BYTES = 1200, 40
 DRIVER_BYTES = 256 << 20
@@ -67,14 +72,19 @@ class ClassifyJob:
     # Of an assay: sample columns of all its samples, of those to score, and the work. Of a file all is found out later.
     sheet: pd.DataFrame | None
     work: ScoreWork | None
+    # Of all that the result follows from.
+    inputs: str
+    # Of the run: after a rollback of the model the same inputs make a new version, for the newest is of another model.
     fingerprint: str
+    newest: Result | None
     snapshot: int
     warnings: list[str] = field(default_factory=list)
     kind: str = names.CLASSES
 
     def up_to_date(self) -> list[str] | None:
-        """None: the run's fingerprint says whether there is something to do."""
-        return None
+        """The newest version, if it was made from the same inputs."""
+        same = self.newest is not None and (self.newest.meta or {}).get(INPUTS) == self.inputs
+        return [self.newest.ref] if same and self.newest is not None else None
 
     def plan(self, n_workers: int, memory_per_worker: int, *, calibrate: bool = False) -> Plan:
         """One pass over the chunks that hold what the model needs; a file is read by the driver."""
@@ -101,14 +111,25 @@ class ClassifyJob:
         work, reader = self.work, self.work.matrix.reader
         assert self.sheet is not None
         notes.append(f"{work.width:,} of {reader.n_features:,} stored features are read")
+        partitions = work.partitions(self.spec.partition_samples)
         return Plan(
-            partitions=work.partitions(self.spec.partition_samples),
+            partitions=partitions,
+            estimated_seconds=self._estimate(partitions, n_workers) if calibrate else None,
             bytes_in=reader.n_samples * work.width * reader.dtype.itemsize,
             bytes_out=reader.n_samples * (80 + 9 * len(self.bundle.classifier.classes)),
             peak_bytes_per_task=work.task_bytes(self.spec.partition_samples),
             driver_bytes=DRIVER_BYTES + len(self.sheet) * row,
             **common,
         )
+
+    def _estimate(self, partitions: list[Partition], n_workers: int) -> float:
+        """Seconds of the run, from scoring the first few samples."""
+        assert self.work is not None
+        start, stop = partitions[0].extras["samples"]
+        rows = min(stop - start, 4 * self.work.matrix.reader.chunk_samples)
+        first = replace(partitions[0], extras={"samples": [start, start + rows]})
+        seconds = measure(lambda: score_task(self.work, first))  # type: ignore[arg-type]
+        return estimate_seconds(seconds * (stop - start) / rows, len(partitions), n_workers)
 
     def execute(self, plan: Plan, runner: Runner) -> tuple[dict[str, pa.Table], dict[str, Any]]:
         """Score; make the tables."""
@@ -172,6 +193,7 @@ class ClassifyJob:
         classifier, platform = self.bundle.classifier, self.bundle.platform
         return {
             "job": "classify",
+            INPUTS: self.inputs,
             "title": self.spec.output,
             "spec": _plain_spec(self.spec),
             "model": self.model,
@@ -227,7 +249,7 @@ def open_model(cohort: Cohort, ref: str) -> tuple[Bundle, str, list[str]]:
     """
     found = cohort.find_model(ref)
     said = []
-    if (found.meta or {}).get("needs_retraining"):
+    if (found.meta or {}).get(RETRAIN):
         said.append(f"{found.ref} was trained on people who withdrew since: train it again")
     return bundles.load(cohort, found.ref), f"{found.name}@{found.version}", said
 
@@ -248,7 +270,7 @@ def prepare(spec: JobSpec, base: Path) -> ClassifyJob:
     paths = {name: resolve_path(text, base) for name in ("file", "sheet") if (text := getattr(spec, name)) is not None}
     spec = spec.model_copy(update=paths)
     key: dict[str, Any] = {
-        "spec": spec.model_dump(mode="json", exclude={"cohort", "file", "sheet", "partition_samples"}),
+        "spec": spec.model_dump(mode="json", exclude={"cohort", "model", "file", "sheet", "partition_samples"}),
         "model": [model, bundle.hash],
         "methods": METHOD_VERSIONS,
     }
@@ -274,6 +296,7 @@ def prepare(spec: JobSpec, base: Path) -> ClassifyJob:
         key["columns"] = {str(name): _digest(shared[name]) for name in shared}
         key["samples"] = _digest(shared.index)
         snapshot = cohort.snapshot()
+    inputs, newest = fingerprint(key), _newest(cohort, spec.output)
     return ClassifyJob(
         spec=spec,
         cohort=cohort,
@@ -282,10 +305,18 @@ def prepare(spec: JobSpec, base: Path) -> ClassifyJob:
         restricted=restricted,
         sheet=sheet,
         work=work,
-        fingerprint=fingerprint(key),
+        inputs=inputs,
+        fingerprint=inputs if newest is None else fingerprint([inputs, newest.ref]),
+        newest=newest,
         snapshot=snapshot,
         warnings=said,
     )
+
+
+def _newest(cohort: Cohort, name: str) -> Result | None:
+    """The newest version of the result."""
+    found = [one for one in cohort.results() if (one.kind, one.name) == (names.CLASSES, name)]
+    return max(found, key=lambda one: one.version, default=None)
 
 
 def _columns_key(sheet: pd.DataFrame, needed: pd.DataFrame) -> dict[str, str]:

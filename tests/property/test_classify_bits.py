@@ -18,6 +18,7 @@ from sjd_dask.jobs import bundle as bundles
 from sjd_dask.jobs.score import make_work, read_scores, score_task
 from sjd_dask.normalise.reference import MemoryReference
 from sjd_dask.store.cohort import open_cohort
+from sjd_dask.store.ingest.pipeline import stage
 
 # One looks at whole samples, the other at its features alone.
 CHAINS: dict[str, list[Any]] = {
@@ -121,6 +122,35 @@ def test_any_samples_in_any_order(made: Scene, model: str, data: st.DataObject) 
         values = scores[name].to_numpy()
         assert np.where(np.isnan(values), np.nan, values).view(np.int64).tolist() == list(wanted.loc[ids, name])
     assert list(scores["status"]) == list(wanted.loc[ids, "status"])
+
+
+@pytest.mark.parametrize("model", CHAINS)
+def test_rows_that_are_staged_and_not_published(made: Scene, model: str, tmp_path: Path) -> None:
+    """As a night scores them: beside what is published, before anybody sees them."""
+    cohort = open_cohort(made.folder / "two")
+    ids = scene.sample_ids(range(120, 126))
+    sheet = scene.sheet(ids)
+    staged = stage(cohort, "rna", scene.write_matrix(tmp_path / "new.npz", ids), samples=sheet)
+    try:
+        assert staged.arrival is not None
+        bundle = bundles.load(cohort, model)
+        old = list(made.wanted[model].index[made.wanted[model]["status"] == "called"])[:5]
+        both = pd.concat([cohort.samples().loc[old], sheet]).loc[[ids[3], *old, *ids[:3], *ids[4:]]]
+        work = make_work(bundle, cohort.assay("rna").with_arrivals([staged.arrival]), both)
+        scores = read_scores([score_task(work, one) for one in work.partitions(4)], bundle.classifier.classes)
+    finally:
+        assert staged.arrival is not None
+        cohort.abandon(staged.arrival.staging_id)
+    assert list(scores.index) == list(both.index)
+    sheet.to_csv(tmp_path / "new.csv")
+    done = classify(
+        made.folder / "one", model=model, assay=None, file=str(tmp_path / "new.npz"), quantity="counts",
+        sheet=str(tmp_path / "new.csv"), eligible="all", output=f"{model}_staged",
+    )  # fmt: skip
+    wanted = pd.concat([bits(calls(done)), made.wanted[model].loc[old]]).loc[scores.index]
+    for name in ("confidence", *(f"p_{one}" for one in bundle.classifier.classes)):
+        assert scores[name].to_numpy().view(np.int64).tolist() == list(wanted[name])
+    assert list(scores["status"]) == list(wanted["status"])
 
 
 def test_the_whole_chain_says_the_same(made: Scene) -> None:

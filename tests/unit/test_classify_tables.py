@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from score_scene import calls, classify, make_bundle, publish
 from sjd_dask import names
 from sjd_dask.errors import DataError, SpecError
 from sjd_dask.jobs.class_tables import classes_of, classes_schema, classes_table, conformal_text, people, refused
-from sjd_dask.jobs.score import chain_sheet, scores_frame, stripes
+from sjd_dask.jobs.score import chain_sheet, restricted_chain, scores_frame, stripes
 from sjd_dask.jobs.score_values import Collected, Scored, _apply, empty_scores
 from sjd_dask.jobs.table_columns import TABLES
 from sjd_dask.store.cohort import open_cohort
@@ -148,6 +149,14 @@ def test_only_the_chunks_that_hold_the_panel_are_read(tmp_path: Path) -> None:
                 chunk.unlink()
     found = calls(classify(cohort, output="again"))
     pd.testing.assert_frame_equal(found.drop(columns="run"), wanted.drop(columns="run"))
+    # The same spec after another model was promoted is another run; a name stands for what is in production.
+    publish(cohort, dataclasses.replace(bundle, facts={"trained": "again"}))
+    newer = classify(cohort)
+    assert newer.results == ["classes/calls@2"] and set(calls(newer)["model"]) == {"groups@2"}
+    assert classify(cohort, model="groups@2").state == classify(cohort).state == "unchanged"
+    # Back to the first one: the newest calls are the second model's, so the first one's are published again.
+    older = classify(cohort, model="groups@1")
+    assert older.results == ["classes/calls@3"] and set(calls(older)["model"]) == {"groups@1"}
     shutil.rmtree(stored / "counts" / "c" / "0")
     with pytest.raises(DataError, match="is lost"):
         classify(cohort, output="lost")
@@ -181,6 +190,13 @@ def test_scores_are_put_where_their_samples_belong() -> None:
     total.put(np.array([2, 0]), Scored(one, np.empty((2, 0))))
     frame = scores_frame([total.arrays], ("x", "y"))
     assert frame["confidence"].tolist()[::2] == [0.1, 0.3] and frame["status"].tolist() == ["abstained", "", "called"]
+
+
+def test_a_chain_with_masks_is_refused() -> None:
+    """Values that a companion assay makes missing would be taken for measured."""
+    bundle = SimpleNamespace(chain=SimpleNamespace(masks={"detection_p": 0.01}))
+    with pytest.raises(SpecError, match="detection_p"):
+        restricted_chain(bundle)  # type: ignore[arg-type]
 
 
 def test_a_column_that_the_chain_needs_and_the_sheet_lacks() -> None:
