@@ -102,7 +102,7 @@ def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
             place = path.relative_to(folder).as_posix()
             yield place, path.read_bytes()
             yield from _decoded(place, path)
-    for path in sorted(folder.rglob("*.zarr")):
+    for path in sorted(one.parent for one in folder.rglob("*.zarr/zarr.json")):
         group = zarr.open_group(path, mode="r")
         for name, array in group.arrays():
             if array.dtype.kind not in "uif":
@@ -151,7 +151,7 @@ def found_values(folder: Path, rows: np.ndarray) -> list[str]:
 
 def matrices(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Every stored array of numbers, decoded."""
-    for path in sorted(folder.rglob("*.zarr")):
+    for path in sorted(one.parent for one in folder.rglob("*.zarr/zarr.json")):
         for name, array in zarr.open_group(path, mode="r").arrays():
             if array.dtype.kind in "uif":
                 yield f"{path.name}/{name}", np.asarray(array[:])

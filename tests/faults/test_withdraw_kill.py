@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from store_helpers import folder_as_bucket
 from store_postgres import new_database, postgres_server
 from withdraw_moments import AFTER, BEFORE, LEAVING, SAMPLES, make, stopped
 from withdraw_scene import found_ids
@@ -130,6 +131,16 @@ def test_a_catalogue_in_postgresql(tmp_path: Path) -> None:
                 texts = repr(connection.execute(sa.select(table)).all())
                 assert not any(one in texts for one in [*LEAVING, *SAMPLES]), table.name
         cohort.catalogue.close()
+
+
+def test_data_in_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cohort = make(tmp_path / "cohort", data=folder_as_bucket(monkeypatch, tmp_path / "objects"))
+    assert found_ids(tmp_path / "objects", SAMPLES) != []
+    with stopped("table", stop), pytest.raises(Stop):
+        withdraw(cohort, LEAVING)
+    withdraw(cohort, LEAVING)
+    check_ended(cohort)
+    assert found_ids(tmp_path / "objects", [*LEAVING, *SAMPLES]) == []
 
 
 def test_others_at_work_are_waited_for(cohort: Cohort) -> None:

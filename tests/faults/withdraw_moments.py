@@ -28,11 +28,11 @@ BEFORE = ("segment", "table", "transaction")
 AFTER = ("shown", "leftovers", "runs", "search", "forgotten", "vacuum", "signed")
 
 
-def make(folder: Path, catalogue: str | None = None) -> Cohort:
+def make(folder: Path, catalogue: str | None = None, data: str | None = None) -> Cohort:
     """Twenty samples of ten people in merged and small segments, a result that names them, and a run's log."""
     from store_helpers import betas, put
 
-    cohort = create_cohort(folder, catalogue=catalogue, layout=Layout(4, 16))
+    cohort = create_cohort(folder, data=data, catalogue=catalogue, layout=Layout(4, 16))
     ids = [f"SX{i:02d}" for i in range(20)]
     sheet = pd.DataFrame({"person_id": [f"PX{i % 10:02d}" for i in range(20)]}, index=pd.Index(ids, name="sample_id"))
     for first in range(0, 20, 5):
@@ -43,9 +43,7 @@ def make(folder: Path, catalogue: str | None = None) -> Cohort:
     put(cohort, "meth", ["SX05"], betas(1, 30, seed=77), replace=True)
     table = pa.table({"sample_id": ids, "stratum": ["C1", "C2"] * 10})
     cohort.publish_result("strata", "groups", {"table": table}, {"about": "SX05 was odd"})
-    log = folder / "runs" / "r1" / "1" / "log.jsonl"
-    log.parent.mkdir(parents=True)
-    log.write_text('{"text": "sample SX02"}\n')
+    cohort.files.write_bytes("runs/r1/1/log.jsonl", b'{"text": "sample SX02"}\n')
     return cohort
 
 

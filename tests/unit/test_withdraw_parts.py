@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from store_helpers import put
 
 from sjd_dask.errors import DataError
 from sjd_dask.jobs.withdraw import CopyRules, matrix_ids, withdraw
@@ -129,6 +130,32 @@ def test_long_ids_are_no_words_elsewhere() -> None:
     table = pa.table({"sample_id": ["GSM1", "GSM2"], "about": ["like GSM2", "GSM2"], "is": ["GSM2", "x"]})
     made = without(table, leaving("GSM2"))
     assert made.to_pydict() == {"sample_id": ["GSM1"], "about": [f"like {REPLACEMENT}"], "is": [None]}
+
+
+def test_names_of_groups_and_features_are_words(tmp_path: Path) -> None:
+    """People who are called like a group, a gene and a batch leave; the group, the gene and the batch stay."""
+    made = create_cohort(tmp_path / "cohort")
+    people = [f"P{i:02d}" for i in range(20)]
+    people[:3] = ["C10", "TP53", "B-7"]
+    sheet = pd.DataFrame(
+        {"person_id": people, "batch": ["B-7", "B-8"] * 10},
+        index=pd.Index([f"GSM{i:02d}" for i in range(20)], name="sample_id"),
+    )
+    put(made, "rna", list(sheet.index), np.random.default_rng(1).random((20, 2)), sheet=sheet)
+    tables = {
+        "table": pa.table({"sample_id": list(sheet.index), "stratum": ["C10", "C11"] * 10}),
+        "genes": pa.table({"feature_id": ["TP53", "BRCA1"], "text": ["TP53", "not TP53"]}),
+        "donors": pa.table({"donor": people, "n": list(range(20))}),
+    }
+    made.publish_result("strata", "s", tables, {"levels": ["C10", "C11"], "genes": ["TP53"], "people": people})
+    withdraw(made, ["C10", "TP53", "B-7"])
+    result = made.result("strata/s")
+    assert result.to_pandas()["stratum"].tolist() == ["C11", *["C10", "C11"] * 8]
+    assert result.to_pandas("genes").to_dict("list") == {"feature_id": ["TP53", "BRCA1"], "text": ["TP53", "not TP53"]}
+    assert result.meta["levels"] == ["C10", "C11"] and result.meta["genes"] == ["TP53"]
+    assert set(made.samples()["batch"]) == {"B-7", "B-8"}
+    # A column of nothing but people is one of ids, whatever it is called.
+    assert result.to_pandas("donors")["donor"].tolist() == people[3:]
 
 
 def test_pandas_remarks_of_columns_go() -> None:

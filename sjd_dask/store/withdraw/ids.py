@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
@@ -43,6 +43,8 @@ class Leaving:
         Those of the ids that are also values of other columns, such as names of plates.
     stay : frozenset of str
         Ids of everybody else: a longer id that holds a shorter one is not that one.
+    samples_each : float
+        How many samples people have on average.
     """
 
     persons: frozenset[str]
@@ -50,6 +52,7 @@ class Leaving:
     id_columns: frozenset[str] = frozenset()
     words: frozenset[str] = frozenset()
     stay: frozenset[str] = field(default=frozenset(), repr=False)
+    samples_each: float = 1.0
 
     @cached_property
     def ids(self) -> frozenset[str]:
@@ -64,6 +67,15 @@ class Leaving:
     def is_id_column(self, name: str) -> bool:
         """Whether a column of that name holds ids of people or samples."""
         return name in ID_COLUMNS or name in self.id_columns or name.endswith(_ENDINGS)
+
+    def are_ids(self, distinct: Collection[str], n_cells: int) -> bool:
+        """Whether values of a column are ids by what they are: nothing else, each about as often as somebody's samples.
+
+        Relatives and twins are; plates and groups that happen to be called like people come far more often.
+        """
+        return n_cells <= 2 * self.samples_each * len(distinct) and all(
+            one in self.ids or one in self.stay for one in distinct
+        )
 
     # -- text ------------------------------------------------------------------------------------------------------
 

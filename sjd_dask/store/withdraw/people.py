@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -86,12 +87,16 @@ def resolve(
     gone = withdrawn_ids(connection, others)
     every = known | set(samples_of)
     own = {person, *id_columns}
-    leaving = Leaving(frozenset(persons), frozenset(samples))
-    told, words = _columns(records.values(), leaving, every, own, len(records) / max(1, len(samples_of)))
+    ids_here = persons | samples
+    leaving = Leaving(
+        frozenset(persons),
+        frozenset(samples),
+        stay=frozenset(every - ids_here),
+        samples_each=len(records) / max(1, len(samples_of)),
+    )
+    told, words = _columns(records.values(), leaving, own)
     return Request(
-        leaving=Leaving(
-            leaving.persons, leaving.samples, frozenset(own | told), frozenset(words), frozenset(every - leaving.ids)
-        ),
+        leaving=dataclasses.replace(leaving, id_columns=frozenset(own | told), words=frozenset(words)),
         gone=[one for one in others if one in gone],
         unknown=[one for one in others if one not in gone],
         n_people=len(persons) + len(samples - owner.keys()),
@@ -118,14 +123,8 @@ def _records(connection: sa.Connection) -> dict[str, dict[str, Any]]:
     return dict(zip(newest, parsed, strict=True))
 
 
-def _columns(
-    records: Iterable[dict[str, Any]], leaving: Leaving, everybody: set[str], own: set[str], samples_each: float
-) -> tuple[set[str], set[str]]:
-    """Columns that hold ids by what is in them, and ids that are words of the others.
-
-    A column of relatives or twins holds nothing but ids, each about as often as a person has samples. Plates and visits
-    that happen to be called like people come far more often.
-    """
+def _columns(records: Iterable[dict[str, Any]], leaving: Leaving, own: set[str]) -> tuple[set[str], set[str]]:
+    """Columns that hold ids by what is in them, and ids that are words of the others."""
     count: dict[str, Counter[str]] = defaultdict(Counter)
     for record in records:
         for name, value in record.items():
@@ -134,11 +133,9 @@ def _columns(
     told: set[str] = set()
     words: set[str] = set()
     for name, values in count.items():
-        found = leaving.ids & values.keys()
-        if not found:
-            continue
-        if values.keys() <= everybody and values.total() <= 2 * samples_each * len(values):
-            told.add(name)
-        else:
-            words |= found
+        if found := leaving.ids & values.keys():
+            if leaving.are_ids(values.keys(), values.total()):
+                told.add(name)
+            else:
+                words |= found
     return told, words

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from sjd_dask.names import MODELS
@@ -25,12 +27,13 @@ from sjd_dask.store.catalogue.session import now
 from sjd_dask.store.catalogue.tombstones import id_key
 from sjd_dask.store.catalogue.withdrawals import NewFiles
 from sjd_dask.store.describe import iso_time
+from sjd_dask.store.features import features_path
 from sjd_dask.store.layer import BLOCKED, LAYERS
 from sjd_dask.store.models import RETRAIN
 from sjd_dask.store.tables import open_table, write_table
 from sjd_dask.store.withdraw.ids import Leaving
 from sjd_dask.store.withdraw.rules import Rules, Verdict
-from sjd_dask.store.withdraw.tables import table_names, without
+from sjd_dask.store.withdraw.tables import table_names, without, words_in
 
 if TYPE_CHECKING:
     from sjd_dask.store.cohort import Cohort
@@ -67,6 +70,23 @@ class ResultPlan:
     rest_on: list[str] = field(default_factory=list)
     new: list[StoredFile] = field(default_factory=list)
     old: list[StoredFile] = field(default_factory=list)
+
+
+def words_of_results(cohort: Cohort, leaving: Leaving) -> frozenset[str]:
+    """Those of their ids that are also names of groups, features or batches in what is stored."""
+    found: set[str] = set()
+    with cohort.catalogue.read() as connection:
+        records = [record_of(row) for row in connection.execute(sa.select(t.results)).mappings()]
+        features = connection.execute(sa.select(t.assays.c.feature_table).distinct()).scalars().all()
+    for record in records:
+        for file in record.files.values():
+            if isinstance(file, TableFile):
+                with open_table(cohort.files, file) as opened:
+                    found |= words_in(opened, leaving)
+    for one in features:
+        with pq.ParquetFile(pa.BufferReader(cohort.files.read_bytes(features_path(one)))) as opened:
+            found |= words_in(opened, leaving, features=True)
+    return frozenset(found)
 
 
 def plan_results(

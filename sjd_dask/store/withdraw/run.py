@@ -7,6 +7,7 @@ before the transaction nothing has happened; after it the same command goes on w
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +35,7 @@ from sjd_dask.store.segment import remove_segment
 from sjd_dask.store.withdraw.folders import clean_inbox, clean_leftovers, clean_runs
 from sjd_dask.store.withdraw.ids import Leaving
 from sjd_dask.store.withdraw.people import Request, everybody, resolve
-from sjd_dask.store.withdraw.results import ResultPlan, plan_results
+from sjd_dask.store.withdraw.results import ResultPlan, plan_results, words_of_results
 from sjd_dask.store.withdraw.rules import Rules
 from sjd_dask.store.withdraw.scan import find_beside, find_them, raw_names
 from sjd_dask.store.withdraw.segments import Rewriting, Rewritten, Touched, touched_segments
@@ -160,7 +161,7 @@ def withdraw(
     order = order or Order()
     if dry_run:
         return _plan_only(cohort, ids, rules, order, progress)
-    with Lease(cohort.catalogue, NIGHT):
+    with Lease(cohort.catalogue, NIGHT) as lease:
         with cohort.catalogue.read() as connection:
             pending = read_pending(connection)
         report = WithdrawReport()
@@ -171,7 +172,7 @@ def withdraw(
         report.n_gone, report.n_unknown = len(request.gone), len(request.unknown)
         if not request.leaving.ids and not request.unknown:
             return report
-        pending = _begin(cohort, request, rules, order, report, progress)
+        pending = _begin(cohort, request, rules, order, report, progress, lease)
         _end(cohort, pending, request.leaving, order, report, progress)
         return report
 
@@ -188,7 +189,8 @@ def _request(cohort: Cohort, ids: Sequence[str], order: Order) -> Request:
             f"nobody was withdrawn. Correct them (people are those of the sample column {order.person!r}), or say "
             "--allow-unknown: then they will be dropped should they ever come."
         )
-    return request
+    words = request.leaving.words | words_of_results(cohort, request.leaving)
+    return dataclasses.replace(request, leaving=dataclasses.replace(request.leaving, words=words))
 
 
 def _found(cohort: Cohort, leaving: Leaving) -> int | None:
@@ -227,7 +229,13 @@ def _plan_only(
 
 
 def _begin(
-    cohort: Cohort, request: Request, rules: Rules, order: Order, report: WithdrawReport, progress: Progress | None
+    cohort: Cohort,
+    request: Request,
+    rules: Rules,
+    order: Order,
+    report: WithdrawReport,
+    progress: Progress | None,
+    lease: Lease,
 ) -> Pending:
     """Everything up to the transaction that shows the cohort without them."""
     leaving = request.leaving
@@ -235,7 +243,7 @@ def _begin(
     with cohort.catalogue.read() as connection:
         refuse_at_work(connection)
     touched = touched_segments(cohort, leaving, progress)
-    rewriting, plan = Rewriting(cohort), ResultPlan()
+    rewriting, plan = Rewriting(cohort, lease), ResultPlan()
     try:
         rewritten: list[Rewritten] = list(rewriting.write(touched, progress))
         since = _found(cohort, leaving)
@@ -264,6 +272,7 @@ def _begin(
             },
         )
         with cohort.catalogue.write() as connection:
+            lease.check(connection)
             publish_withdrawal(
                 connection,
                 leaving,

@@ -53,9 +53,9 @@ def find_beside(cohort: Cohort, leaving: Leaving) -> list[str]:
 def _in_segments(cohort: Cohort, leaving: Leaving, progress: Callable[[str], None] | None) -> list[str]:
     found = []
     folders = {
-        (assay, name.removesuffix(".zarr"))
-        for assay in cohort.files.folders("segments")
-        for name in cohort.files.folders(f"segments/{assay}")
+        (parts[0], parts[1].removesuffix(".zarr"))
+        for entry in cohort.files.walk("segments")
+        if len(parts := entry.name.split("/", 2)) == 3 and parts[1].endswith(".zarr")
     }
     for number, (assay, segment_id) in enumerate(sorted(folders)):
         if progress and number % 100 == 0:
@@ -79,6 +79,9 @@ def _in_files(cohort: Cohort, leaving: Leaving, progress: Callable[[str], None] 
             path = f"{folder}/{entry.name}"
             # Chunks hold numbers only, and the coordinates were read.
             if folder == "segments" and not path.endswith(".json"):
+                continue
+            # Features are nobody.
+            if folder == "features" and path.endswith(".parquet"):
                 continue
             if stored_names(cohort.files, path, leaving):
                 found.append(path)

@@ -15,6 +15,7 @@ from sjd_dask.store.assay import SegmentInfo, segment_info
 from sjd_dask.store.catalogue import staging
 from sjd_dask.store.catalogue import tables as t
 from sjd_dask.store.compact import Merge, MergeRow, write_merge
+from sjd_dask.store.lease import Lease
 from sjd_dask.store.segment import SegmentRecord, new_segment_id, open_array, segment_path
 
 if TYPE_CHECKING:
@@ -93,8 +94,9 @@ class Rewritten:
 class Rewriting:
     """New segments that are registered as being written, so that what a killed withdrawal leaves is found."""
 
-    def __init__(self, cohort: Cohort) -> None:
+    def __init__(self, cohort: Cohort, lease: Lease) -> None:
         self.cohort = cohort
+        self.lease = lease
         self.staged: list[str] = []
 
     def write(self, touched: list[Touched], progress: Callable[[str], None] | None = None) -> Iterator[Rewritten]:
@@ -112,13 +114,13 @@ class Rewriting:
             # As a compaction: only one process at a time moves the rows of an assay.
             staging_id = staging.begin_staging(self.cohort.catalogue, assay, new_ids, [], kind="compact")
             self.staged.append(staging_id)
+            self.lease.keep(staging_id)
             for one, segment_id in zip(mine, new_ids, strict=True):
                 number += 1
                 if progress:
                     progress(f"{assay}: segment {number} of {len(touched)}")
                 merge = Merge([one.info], [one.stay])
                 yield Rewritten(one, write_merge(self.cohort, assay, segment_id, merge) if one.stay else None)
-                staging.heartbeat_staging(self.cohort.catalogue, staging_id)
 
     def abandon(self) -> None:
         """Remove what was written and not published."""

@@ -36,15 +36,43 @@ def table_names(opened: pq.ParquetFile, leaving: Leaving) -> bool:
     columns = [one.name for one in schema if _holds_text(one)]
     if not columns:
         return False
+    wanted, seen = _values(leaving), set()
     for batch in opened.iter_batches(columns=columns):
         for name in batch.schema.names:
-            column = pa.chunked_array([batch.column(name)])
+            values = _flat(pa.chunked_array([batch.column(name)]))
+            if pc.any(pc.is_in(values, value_set=wanted)).as_py():
+                seen.add(name)
             if leaving.is_id_column(name):
-                if pc.any(pc.is_in(_flat(column), value_set=_values(leaving))).as_py():
+                if name in seen:
                     return True
-            elif _changes(_flat(column), leaving):
+            elif _changes(values, leaving):
                 return True
-    return False
+    # Whether a column of another name holds ids is seen from all of it.
+    return any(_holds_ids(opened.read([name]).column(0), leaving) for name in sorted(seen))
+
+
+def words_in(opened: pq.ParquetFile, leaving: Leaving, *, features: bool = False) -> set[str]:
+    """Those of their ids that are something else here: names of groups, of features, of batches.
+
+    Parameters
+    ----------
+    features : bool
+        Whether this is a table of features, in which nobody is named at all.
+    """
+    schema = opened.schema_arrow
+    found: set[str] = set()
+    columns = [one.name for one in schema if _holds_text(one, features=True) and not leaving.is_id_column(one.name)]
+    if not columns:
+        return set()
+    for batch in opened.iter_batches(columns=columns):
+        for name in batch.schema.names:
+            values = _flat(pa.chunked_array([batch.column(name)]))
+            hits = values.filter(pc.fill_null(pc.is_in(values, value_set=_values(leaving)), False)).unique().to_pylist()
+            if hits and (
+                features or name == names.FEATURE_ID or not _holds_ids(opened.read([name]).column(0), leaving)
+            ):
+                found |= set(hits)
+    return found
 
 
 def without(table: TableLike, leaving: Leaving) -> TableLike:
@@ -61,7 +89,7 @@ def without(table: TableLike, leaving: Leaving) -> TableLike:
             table = table.set_column(position, field, pa.array(lists, field.type))
             continue
         plain = column.cast(pa.string())
-        if leaving.is_id_column(field.name):
+        if leaving.is_id_column(field.name) or _holds_ids(plain, leaving):
             gone = pc.or_(gone, pc.fill_null(pc.is_in(plain, value_set=wanted), False))
         elif changes := _changes(plain, leaving):
             plain = pa.array([changes.get(one, one) for one in plain.to_pylist()], pa.string())
@@ -102,8 +130,8 @@ def _is_list(kind: Any) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
-def _holds_text(field: Any) -> bool:
-    if field.name == names.FEATURE_ID:
+def _holds_text(field: Any, *, features: bool = False) -> bool:
+    if field.name == names.FEATURE_ID and not features:
         return False
     kind = field.type
     if _is_list(kind) or pa.types.is_dictionary(kind):
@@ -119,11 +147,18 @@ def _changes(column: Any, leaving: Leaving) -> dict[str, str | None]:
     """What becomes of the texts of a column that holds no ids: those that name one of them."""
     made: dict[str, str | None] = {}
     for text in column.unique().to_pylist():
-        if text in leaving.plain:
-            made[text] = None
-        elif text is not None and (scrubbed := leaving.scrub_text(text)) != text:
-            made[text] = scrubbed
+        if text is not None and text not in leaving.words and (scrubbed := leaving.scrub_text(text)) != text:
+            made[text] = None if text in leaving.ids else scrubbed
     return made
+
+
+def _holds_ids(column: Any, leaving: Leaving) -> bool:
+    """Whether a column names one of them and holds nothing but ids, each about as often as people have samples."""
+    if _is_list(column.type):
+        return False
+    values = column.cast(pa.string()).drop_null()
+    distinct = set(values.unique().to_pylist())
+    return not leaving.ids.isdisjoint(distinct) and leaving.are_ids(distinct, len(values))
 
 
 def _metadata(schema: Any, leaving: Leaving) -> dict[bytes, bytes] | None:
