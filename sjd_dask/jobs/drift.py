@@ -193,9 +193,11 @@ def batch_codes(batches: pd.Series | None, n: int) -> tuple[np.ndarray, list[str
     """
     if batches is None or not n:
         return np.zeros(n, dtype=np.int64), [""]
-    labels = np.array([label_text(one).strip() for one in batches], dtype=object)
+    codes, different = pd.factorize(batches, use_na_sentinel=False)
+    labels = [label_text(one).strip() for one in different]
     found = sorted(set(labels))
-    return pd.Index(found).get_indexer(pd.Index(labels)).astype(np.int64), found
+    place = {name: number for number, name in enumerate(found)}
+    return np.array([place[one] for one in labels], dtype=np.int64)[codes], found
 
 
 def _people(frame: pd.DataFrame) -> np.ndarray:

@@ -201,6 +201,12 @@ def test_a_batch_is_judged_by_itself(reference: Reference) -> None:
     pd.testing.assert_frame_equal(report.table, watched(reference, values, scores).table)
 
 
+def test_batches_are_named_as_their_labels() -> None:
+    codes, found = batch_codes(pd.Series([3.0, np.nan, "3", 10, None, " b "], dtype=object), 6)
+    assert found == ["", "10", "3", "b"] and codes.tolist() == [2, 0, 2, 1, 0, 3]
+    assert batch_codes(None, 3)[0].tolist() == [0, 0, 0] and batch_codes(None, 3)[1] == [""]
+
+
 def test_small_nights_are_judged_with_those_before(reference: Reference) -> None:
     earlier, levels = None, []
     for night in range(6):
