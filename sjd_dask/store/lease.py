@@ -18,6 +18,10 @@ from sjd_dask.store.owners import HEARTBEAT_SECONDS, Owner
 # One for all that decides who belongs to which class, or who is in the cohort at all: they exclude one another.
 NIGHT: Final = "night"
 
+# What this process holds. A record that it could not remove (a catalogue locked for too long) is not among them, and
+# does not keep it out for the rest of its life.
+_HELD: set[tuple[str, str]] = set()
+
 
 class Lease:
     """The right to do something alone; a context manager. Made by `Cohort.lease`.
@@ -41,7 +45,9 @@ class Lease:
         self._beater: threading.Thread | None = None
 
     def __enter__(self) -> Lease:
-        self.taken_from = take_lease(self._catalogue, self.name, self.owner)
+        here = (self._catalogue.url, self.name)
+        self.taken_from = take_lease(self._catalogue, self.name, self.owner, own=here not in _HELD)
+        _HELD.add(here)
         self._end.clear()
         self._beater = threading.Thread(target=self._beat, name=f"heartbeat of the {self.name}", daemon=True)
         self._beater.start()
@@ -54,6 +60,7 @@ class Lease:
         if self._beater is not None:
             self._beater.join()
             self._beater = None
+        _HELD.discard((self._catalogue.url, self.name))
         # The work is done or has failed by now: a catalogue that can't be written must not hide which.
         with suppress(SjdError):
             drop_lease(self._catalogue, self.name, self.owner)

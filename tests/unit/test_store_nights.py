@@ -383,6 +383,21 @@ def test_a_lease_is_held_by_one_and_taken_from_the_dead(cohort: Cohort) -> None:
         assert cohort.results() == []
 
 
+def test_a_lease_that_could_not_be_given_back(plain: Cohort) -> None:
+    """A catalogue that is locked when a night ends does not keep this process out of the next one."""
+    from sjd_dask.store.lease import Lease
+
+    lease = Lease(open_cohort(plain.path, timeout=0.1).catalogue, "night").__enter__()
+    with plain.catalogue.write():
+        lease.__exit__(None, None, None)
+    with plain.catalogue.read() as connection:
+        assert connection.execute(sa.select(t.leases.c.name)).scalars().all() == ["night"]
+    with plain.lease() as again:
+        assert again.taken_from == again.owner
+        with pytest.raises(Busy), plain.lease():
+            pass
+
+
 def test_a_lease_beats_for_itself_and_for_what_is_staged(plain: Cohort, tmp_path: Path) -> None:
     import time
 

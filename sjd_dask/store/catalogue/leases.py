@@ -12,8 +12,13 @@ from sjd_dask.store.catalogue.session import Catalogue, owner_of, owner_values
 from sjd_dask.store.owners import Owner, is_alive
 
 
-def take_lease(catalogue: Catalogue, name: str, owner: Owner) -> Owner | None:
+def take_lease(catalogue: Catalogue, name: str, owner: Owner, *, own: bool = False) -> Owner | None:
     """Take a lease, from a dead holder if need be.
+
+    Parameters
+    ----------
+    own : bool
+        Whether a record of this very process is a leftover, which it could not remove when it was done.
 
     Returns
     -------
@@ -31,7 +36,7 @@ def take_lease(catalogue: Catalogue, name: str, owner: Owner) -> Owner | None:
         before = None
         if record is not None:
             before = owner_of(record)
-            if is_alive(before, record["heartbeat"]):
+            if is_alive(before, record["heartbeat"]) and not (own and before == owner):
                 raise Busy(
                     f"{before} holds the {name} of this cohort; nothing was done. Wait for it to end, then run the "
                     f"same command again."
