@@ -347,6 +347,7 @@ def _status(data: Set, fitted: Fitted, held: np.ndarray, make: Any) -> np.ndarra
 
 def command_lines(root: Path, work: Path) -> list[str]:
     """GSE65391 through `sjd`."""
+    from sjd_dask.store.cohort import open_cohort
 
     bring(root, work)
     text = train_lines(work, "lupus", "106 persons with lupus", samples="disease == 'SLE'")
@@ -370,7 +371,7 @@ def command_lines(root: Path, work: Path) -> list[str]:
             )
         )
         print(text[-1], file=sys.stderr, flush=True)
-    text += ["", *visit_lines(calls[disease == "SLE"], sheet)]
+    text += ["", *visit_lines(open_cohort(work / "cohort").result("models/lupus").to_pandas("predictions"), sheet)]
     other = pd.read_csv(root / "data" / "sle_4cohorts_pathMED" / "cohort2_expression.csv.gz", index_col=0)
     other.rename_axis("feature_id").to_csv(work / "other_platform.csv")
     said = refusal(work, file="other_platform.csv", quantity="expression", **model)
@@ -398,18 +399,22 @@ def train_lines(work: Path, name: str, whom: str, **keys: Any) -> list[str]:
     return text
 
 
-def visit_lines(calls: pd.DataFrame, sheet: pd.DataFrame) -> list[str]:
-    """How a person's calls go on over visits."""
-    seen = calls[calls["status"] == "called"].assign(visit=lambda one: pd.to_numeric(one["visit"], errors="coerce"))
-    seen = seen.sort_values(["person_id", "visit"])
-    by = seen.groupby("person_id")["call"]
-    visits, kinds = by.size(), by.nunique()
-    changes = by.apply(lambda one: int((one.to_numpy()[1:] != one.to_numpy()[:-1]).sum()))
+def visit_lines(predictions: pd.DataFrame, sheet: pd.DataFrame) -> list[str]:
+    """How the calls of a held-out person go on over visits, and how the true classes do."""
+    called = predictions[predictions["status"] == "called"]
+    visit = pd.to_numeric(sheet["visit"].reindex(called["sample_id"]), errors="coerce").to_numpy()
+    seen = called.assign(visit=visit).sort_values(["person_id", "visit"])
+    steps = {}
+    for column in ("call", "label"):
+        by = seen.groupby("person_id")[column]
+        steps[column] = by.apply(lambda one: int((one.to_numpy()[1:] != one.to_numpy()[:-1]).sum()))
+    visits = seen.groupby("person_id").size()
     many = visits >= 2
+    same, changed, true = (steps["call"][many] == 0).sum(), steps["call"][many].sum(), steps["label"][many].sum()
     return [
-        f"Calls of a person over visits: {int(many.sum())} persons have two called visits or more "
-        f"(median {visits[many].median():.0f}); {int((kinds[many] == 1).sum())} of them have the same call at all, "
-        f"and {int(changes[many].sum())} of {int((visits[many] - 1).sum())} steps from one visit to the next change it."
+        f"Calls of held-out persons over visits: {int(many.sum())} have two called visits or more (median "
+        f"{visits[many].median():.0f}); {same} of them have the same call at all of them, and {changed} of "
+        f"{int((visits[many] - 1).sum())} steps from one called visit to the next change it. Of the true classes {true} do."
     ]
 
 
