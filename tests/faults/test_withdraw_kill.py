@@ -100,6 +100,16 @@ def test_stopped_after_it_is_shown(cohort: Cohort, moment: str) -> None:
     assert withdraw(cohort, LEAVING).status == "unchanged"
 
 
+@pytest.mark.parametrize("moment", ["shown", "forgotten"])
+def test_another_list_ends_it_first(cohort: Cohort, moment: str) -> None:
+    with stopped(moment, stop), pytest.raises(Stop):
+        withdraw(cohort, LEAVING)
+    report = withdraw(cohort, ["PX07"])
+    assert report.ended_earlier and (report.n_persons, report.n_gone) == (1, 0)
+    assert found_ids(Path(cohort.path), [*LEAVING, *SAMPLES, "PX07", "SX07", "SX17"]) == []
+    assert len(seen(cohort)) == 14 and verify(cohort).problems == []
+
+
 @pytest.mark.parametrize("moment", ["table", "leftovers"])
 def test_killed(cohort: Cohort, moment: str) -> None:
     """SIGKILL: no lease, staging record or temporary file is put away."""

@@ -196,6 +196,7 @@ def test_a_model_with_the_values_of_one_person_is_blocked(whole: Path, tmp_path:
     assert {one["ref"] for one in report.blocked} == {"layers/logs@1", "models/classes@1"}
     assert scene.found_values(Path(cohort.path), values) == []
     assert verify(cohort).problems == []
+    assert "it is blocked: step `tmm`" in cohort.models()[0].meta["needs_retraining"]
     with pytest.raises(DataError, match="models/classes@1 is blocked since people withdrew"):
         bundle.load(cohort, "classes@production")
     keys = {"assay": "rna", "output": "logs", "parameters": "layers/logs@1"}

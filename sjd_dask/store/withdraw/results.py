@@ -134,9 +134,10 @@ def plan_results(
         if reasons:
             plan.blocked += [(ref, why) for why in reasons]
             meta[BLOCKED] = list(dict.fromkeys([*meta.get(BLOCKED, []), *reasons]))
-        if any(one.trained for one in verdicts):
+        if any(one.trained for one in verdicts) or (reasons and record.kind == MODELS):
             plan.retrain.append(ref)
-            meta[RETRAIN] = meta.get(RETRAIN) or "people who trained it were withdrawn"
+            why = f"; it is blocked: {'; '.join(meta[BLOCKED])}" if meta.get(BLOCKED) else ""
+            meta[RETRAIN] = f"people who trained it were withdrawn{why}"
         # A run reads the view it began with; only layers and models say exactly whose values they are made from.
         seen = views.get(record.run_id or "", record.published_in)
         if since is not None and seen >= since and record.kind not in (LAYERS, MODELS):

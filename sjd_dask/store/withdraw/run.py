@@ -20,6 +20,7 @@ from sjd_dask.errors import DataError
 from sjd_dask.store.bundle import BUNDLES
 from sjd_dask.store.catalogue import tables as t
 from sjd_dask.store.catalogue.session import in_pieces, now
+from sjd_dask.store.catalogue.tombstones import withdrawn_ids
 from sjd_dask.store.catalogue.withdrawals import (
     Pending,
     erase_for_good,
@@ -296,13 +297,12 @@ def _begin(
 
 
 def _again(cohort: Cohort, pending: Pending, ids: Sequence[str], order: Order) -> Leaving:
-    """The people of a withdrawal that was stopped; once their ids are forgotten, those of the list."""
-    persons, samples = pending.persons, pending.samples
-    if not persons and not samples:
-        persons = list(ids)
-    own = {*persons, *samples}
+    """The people of a withdrawal that was stopped; once their ids are forgotten, those of the list that left."""
+    persons, samples = set(pending.persons), set(pending.samples)
     with cohort.catalogue.read() as connection:
-        stay = everybody(connection, order.person) - own
+        if not pending.tombstones:
+            persons = withdrawn_ids(connection, ids)
+        stay = everybody(connection, order.person) - persons - samples
     return Leaving(
         frozenset(persons), frozenset(samples), frozenset(pending.id_columns), frozenset(pending.words), frozenset(stay)
     )
