@@ -89,7 +89,10 @@ def night_report(
         "drift": _drift(night.get("drift") or {}, tables.get("drift"), (meta.get("spec") or {}).get("drift"), below),
     }
     if persons:
-        report["persons"] = _records(table.head(MOST_PERSONS))
+        # Those of whom something else was reported before come first: of a first night all others are new.
+        before = table["reported_before"]
+        told = before.notna() & (before != table["reported_call"])
+        report["persons"] = _records(pd.concat([table[told], table[~told]]).head(MOST_PERSONS))
         report["n_persons_listed"], report["n_rows"] = min(len(table), MOST_PERSONS), len(table)
     return report
 

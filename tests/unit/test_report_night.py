@@ -180,6 +180,8 @@ def test_persons_are_listed_when_asked_for() -> None:
     assert report["changes"]["reported"][-1]["persons"] == 2 and len(report["persons"]) == 100
     assert "Person-0500" in page and "This page names persons" in page and "S0042" in page
     assert "fewer than" not in page
+    # Who was reported otherwise before stands above those who are new.
+    assert [one["reason"] for one in report["persons"]][:16] == ["new_model"] * 13 + ["new_data"] * 2 + ["new_person"]
 
 
 @pytest.mark.parametrize(
