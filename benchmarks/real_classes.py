@@ -282,13 +282,13 @@ def interval(record: Any, digits: int = 3) -> str:
     return f"{record['value']:.{digits}f} ({record['low']:.{digits}f} to {record['high']:.{digits}f})"
 
 
-def accuracy_lines(root: Path) -> list[str]:
+def accuracy_lines(root: Path, models: list[str]) -> list[str]:
     """Accuracy against plain scikit-learn, five folds; TCGA also from its training to its test part."""
     text = [
         row("data", "persons", "features", "model", "panel", "accuracy", "scikit-learn, all features", "difference"),
         "|---|---|---|---|---|---|---|---|",
     ]
-    for model in ("multinomial", "random_forest"):
+    for model in models:
         for make in (leukaemia, tumours, breast, arthritis):
             data = make(root)
             judged, fits = judge(data, Recipe(model=model))
@@ -303,7 +303,7 @@ def accuracy_lines(root: Path) -> list[str]:
             )  # fmt: skip
             print(text[-1], file=sys.stderr, flush=True)
     data, test = breast(root), breast(root, "test")
-    for model in ("multinomial", "random_forest"):
+    for model in models:
         fitted = fit(data, Recipe(model=model))
         top = fitted.classifier.predict(columns(test, fitted)).top
         right = np.asarray(fitted.classifier.classes)[top] == test.labels
@@ -414,7 +414,8 @@ def visit_lines(predictions: pd.DataFrame, sheet: pd.DataFrame) -> list[str]:
     return [
         f"Calls of held-out persons over visits: {int(many.sum())} have two called visits or more (median "
         f"{visits[many].median():.0f}); {same} of them have the same call at all of them, and {changed} of "
-        f"{int((visits[many] - 1).sum())} steps from one called visit to the next change it. Of the true classes {true} do."
+        f"{int((visits[many] - 1).sum())} steps from one called visit to the next change it. Of the true classes {true} "
+        "do."
     ]
 
 
@@ -424,6 +425,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--only", nargs="*", choices=["commands", "accuracy", "strangers"])
+    parser.add_argument("--models", nargs="*", default=["multinomial", "random_forest"])
     given = parser.parse_args()
     if given.folder is None:
         parser.error("name the folder of the reference data")
@@ -431,7 +433,7 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     text: list[str] = []
     parts = {
-        "accuracy": lambda: ["## Accuracy", "", *accuracy_lines(given.folder)],
+        "accuracy": lambda: ["## Accuracy", "", *accuracy_lines(given.folder, given.models)],
         "strangers": lambda: ["## Brain and blood", "", *stranger_lines(given.folder)],
         "commands": lambda: ["## Whole blood", "", *command_lines(given.folder, work)],
     }
