@@ -121,15 +121,23 @@ def samples(
 
     table = read_sheet(sheet, id_column=sample_column)
     opened = open_cohort(cohort)
+    withdrawn = opened.withdrawn_samples([], table)
+    table = table[~table.index.isin(list(withdrawn))]
+    if withdrawn:
+        warn([f"{len(withdrawn):,} samples of withdrawn people were left out"])
     published = {name for assay in opened.assays() for name in opened.assay(assay).sample_ids()}
     waiting = [name for name in table.index if name not in published]
-    snapshot = opened.add_samples(table, message=f"sample sheet {sheet.name}")
+    snapshot = opened.add_samples(table, message=f"sample sheet {sheet.name}") if len(table) else None
     for_people = f"{len(table):,} samples: " + (
         f"published in snapshot {snapshot}" if snapshot else "nothing new, unchanged"
     )
     if waiting:
         print(f"sjd: warning: {len(waiting):,} are in no assay yet: {', '.join(waiting[:5])}", file=sys.stderr)
-    emit(as_json, {"n_samples": len(table), "snapshot": snapshot, "in_no_assay": waiting}, for_people)
+    emit(
+        as_json,
+        {"n_samples": len(table), "n_withdrawn": len(withdrawn), "snapshot": snapshot, "in_no_assay": waiting},
+        for_people,
+    )
 
 
 @commands.command()

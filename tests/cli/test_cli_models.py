@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from sjd_dask.store.bundle import write_bundle
+from sjd_dask.store.catalogue.tombstones import insert_tombstones
 from sjd_dask.store.cohort import open_cohort
 from sjd_dask.store.models import RETRAIN
 
@@ -102,3 +103,23 @@ def test_taking_back_an_arrival(cohort: Path, sjd: Sjd) -> None:
     assert "[taken back in 2]" not in sjd("log", cohort).out
     after = json.loads(sjd("info", cohort, "--json").out)
     assert {**after, "snapshot": 1} == before
+
+
+def test_a_sheet_with_withdrawn_people(cohort: Path, tables: Path, sjd: Sjd) -> None:
+    """Their samples are counted, and named nowhere."""
+    opened = open_cohort(cohort)
+    with opened.catalogue.write() as connection:
+        insert_tombstones(connection, ["gone"], opened.snapshot())
+    sheet = tables / "more.csv"
+    sheet.write_text("sample_id,person_id,age\nlater,P1,50\nnever,gone,60\n", encoding="utf-8")
+    done = sjd("samples", cohort, sheet)
+    assert done.code == 0 and done.out.startswith("1 samples: published in snapshot")
+    assert "warning: 1 samples of withdrawn people were left out" in done.err
+    assert "never" not in done.err and "later" in done.err and "never" not in opened.samples().index
+    sheet.write_text("sample_id,person_id\nnever,gone\n", encoding="utf-8")
+    assert json.loads(sjd("samples", cohort, sheet, "--json").out) == {
+        "n_samples": 0,
+        "n_withdrawn": 1,
+        "snapshot": None,
+        "in_no_assay": [],
+    }
