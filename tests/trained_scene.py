@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from unittest import mock
 
 import numpy as np
 
+from sjd_dask.classify import models
 from sjd_dask.classify.fitting import Fitted, fit_classifier
 from sjd_dask.classify.recipe import Recipe
 
@@ -59,6 +61,8 @@ def fit(data: Samples, recipe: Recipe, **more: object) -> Fitted:
 
 @cache
 def trained(model: str = "multinomial", n_classes: int = 3, calibration: str = "sigmoid") -> Fitted:
-    """A classifier of each kind."""
+    """A classifier of each kind; forests and boosting are small, and tuned over little."""
     recipe = Recipe(model=model, calibration=calibration, panel_size=10, inner=3, sentinels=12)
-    return fit(samples(n_classes), recipe)
+    few = {name: models.GRIDS[name][:2] for name in ("random_forest", "gradient_boosting")}
+    with mock.patch.dict(models.GRIDS, few), mock.patch.object(models, "TREES", 40):
+        return fit(samples(n_classes), recipe)

@@ -62,7 +62,7 @@ def laid_out(values: np.ndarray, how: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("kind", "n_classes", "calibration"), KINDS)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_sample_is_judged_by_itself(kind: str, n_classes: int, calibration: str, data: st.DataObject) -> None:
     classifier = trained(kind, n_classes, calibration).classifier

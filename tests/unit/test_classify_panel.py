@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sjd_dask.classify import panel_all_relevant
 from sjd_dask.classify.panel import scaled, select_panel, training_weights
 from sjd_dask.classify.panel_stability import selection_frequencies
 from sjd_dask.classify.recipe import Recipe
@@ -33,7 +34,10 @@ def test_telling_features_are_found(method: str, data: tuple[np.ndarray, np.ndar
     assert method != "stability" or len(found) <= TELLING + 2
 
 
-def test_all_relevant_features_are_confirmed(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+def test_all_relevant_features_are_confirmed(
+    data: tuple[np.ndarray, np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(panel_all_relevant, "ROUNDS", 20)
     columns = [*range(TELLING), *range(40, 60)]
     values = data[0][:, columns]
     found = select_panel(values, *data[1:], 3, Recipe(panel_method="all_relevant", panel_size=TELLING - 1), "fold", 1)
