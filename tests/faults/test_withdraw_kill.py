@@ -96,6 +96,7 @@ def test_stopped_after_it_is_shown(cohort: Cohort, moment: str) -> None:
     assert seen(cohort) == STAY and verify(cohort).problems == []
     report = withdraw(cohort, LEAVING)
     assert report.ended_earlier and report.n_gone == 2 and report.signed["persons"] == 2
+    assert (report.status, report.n_persons, report.n_samples) == ("withdrawn", 2, 4)
     check_ended(cohort)
     assert withdraw(cohort, LEAVING).status == "unchanged"
 

@@ -194,7 +194,7 @@ def _request(cohort: Cohort, ids: Sequence[str], order: Order) -> Request:
     return dataclasses.replace(request, leaving=dataclasses.replace(request.leaving, words=words))
 
 
-def _found(cohort: Cohort, leaving: Leaving) -> int | None:
+def _first_shown(cohort: Cohort, leaving: Leaving) -> int | None:
     """The change that first showed one of them."""
     first: list[int] = []
     with cohort.catalogue.read() as connection:
@@ -221,7 +221,7 @@ def _plan_only(
     report = WithdrawReport("would_withdraw" if request.leaving.ids or request.unknown else "unchanged")
     report.n_gone, report.n_unknown = len(request.gone), len(request.unknown)
     touched = touched_segments(cohort, request.leaving, progress)
-    since = _found(cohort, request.leaving)
+    since = _first_shown(cohort, request.leaving)
     plan = ResultPlan()
     plan_results(cohort, request.leaving, rules, plan, since=since, write=False, progress=progress)
     _note(report, request, touched, plan)
@@ -247,7 +247,7 @@ def _begin(
     rewriting, plan = Rewriting(cohort, lease), ResultPlan()
     try:
         rewritten: list[Rewritten] = list(rewriting.write(touched, progress))
-        since = _found(cohort, leaving)
+        since = _first_shown(cohort, leaving)
         plan_results(cohort, leaving, rules, plan, since=since, write=True, progress=progress)
         _note(report, request, touched, plan)
         report.backups_expire = iso_time(now() + order.expire_hours * 3600)
@@ -341,8 +341,11 @@ def _end(
     with cohort.catalogue.write() as connection:
         report.signed = sign_off(connection, {**pending.facts, "places_left": 0}, order.who)
         write_pending(connection, None)
-    report.status, report.snapshot = "withdrawn", pending.snapshot
-    report.backups_expire = str(pending.facts["backups_expire"])
+    report.status, report.snapshot, facts = "withdrawn", pending.snapshot, pending.facts
+    report.n_persons, report.n_samples = facts["persons"], facts["samples"]
+    report.n_segments, report.n_rows = facts["segments"], facts["rows"]
+    report.results, report.blocked = facts["results"], facts["blocked"]
+    report.needs_retraining, report.backups_expire = facts["needs_retraining"], facts["backups_expire"]
 
 
 def _delete(cohort: Cohort, path: str) -> None:
