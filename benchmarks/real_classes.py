@@ -414,8 +414,7 @@ def visit_lines(predictions: pd.DataFrame, sheet: pd.DataFrame) -> list[str]:
     return [
         f"Calls of held-out persons over visits: {int(many.sum())} have two called visits or more (median "
         f"{visits[many].median():.0f}); {same} of them have the same call at all of them, and {changed} of "
-        f"{int((visits[many] - 1).sum())} steps from one called visit to the next change it. Of the true classes {true} "
-        "do."
+        f"{int((visits[many] - 1).sum())} steps from one called visit to the next change it. True classes: {true}."
     ]
 
 
