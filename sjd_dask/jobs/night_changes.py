@@ -149,10 +149,9 @@ class _Comparison:
 
     def _reports(self, told: NDArray[np.bool_], reason: NDArray[Any], previous: NDArray[Any]) -> None:
         """Persons whose report changed although no row tells of it yet."""
-        different = {
-            one for one in self.reported_before.index.union(self.reported_now.index)
-            if self.reported_before.get(one) != self.reported_now.get(one)
-        }  # fmt: skip
+        everybody = self.reported_before.index.union(self.reported_now.index)
+        same = equal(self.reported_before.reindex(everybody), self.reported_now.reindex(everybody))
+        different = set(everybody[~same])
         different -= set(self.person[told])
         places = np.flatnonzero(self.person.isin(different).to_numpy())
         if not len(places):

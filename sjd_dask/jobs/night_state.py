@@ -94,9 +94,13 @@ def sheet_hashes(frame: pd.DataFrame, columns: Sequence[str]) -> pd.Series[Any]:
     if not columns:
         return pd.Series("", index=frame.index, dtype=object)
     table = frame.reindex(columns=list(columns)).astype(object)
-    rows = table.where(table.notna(), None).itertuples(index=False, name=None)
+    table = table.where(table.notna(), None)
+    # Few different rows, such as batches, in many samples.
+    groups = table.groupby(list(columns), dropna=False, sort=False).ngroup().to_numpy()
+    first = np.unique(groups, return_index=True)[1]
+    rows = table.iloc[first].itertuples(index=False, name=None)
     made = [hashlib.blake2b(json.dumps(row, default=str).encode(), digest_size=8).hexdigest() for row in rows]
-    return pd.Series(made, index=frame.index, dtype=object)
+    return pd.Series(np.array(made, dtype=object)[groups], index=frame.index, dtype=object)
 
 
 def find_work(now: pd.DataFrame, sheet: pd.DataFrame, rules: Rules, before: Night | None) -> ToDo:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,9 +130,7 @@ class NightlyJob:
         except BaseException:
             inbox.give_up(self.cohort, arrivals)
             raise
-        look = Look(arrivals, before, samples, todo, work, watched)
-        self.fingerprint = self._name(look)
-        return look
+        return Look(arrivals, before, samples, todo, work, watched)
 
     @property
     def rules(self) -> Rules:
@@ -138,7 +138,7 @@ class NightlyJob:
         return Rules(self.bundle.hash, self.spec.eligible.strip(), self.spec.margin)
 
     def _name(self, look: Look) -> str:
-        state = look.samples.state
+        samples = look.samples
         return fingerprint(
             {
                 "job": "nightly",
@@ -147,9 +147,9 @@ class NightlyJob:
                 "rules": dataclasses.asdict(self.rules),
                 "drift": self.spec.drift.model_dump(mode="json"),
                 "after": look.before.newest,
-                "samples": list(state.index),
-                "state": {name: state[name] for name in state.columns},
-                "people": {name: [*look.samples.people[name]] for name in look.samples.people.columns},
+                "samples": _digest(samples.state.index),
+                "state": {name: _digest(samples.state[name]) for name in samples.state},
+                "people": {name: _digest(samples.people[name]) for name in samples.people},
                 "files": look.arrivals.files,
                 "version": METHOD_VERSION,
             }
@@ -164,6 +164,7 @@ class NightlyJob:
             self.notes += self._what_if(look)
             return []
         if not look.nothing:
+            self.fingerprint = self._name(look)
             return None
         self._put_away(look)
         since = f" since {look.before.ref}" if look.before.ref else ""
@@ -319,6 +320,12 @@ def prepare(spec: JobSpec, base: Path) -> NightlyJob:
         snapshot=assay.snapshot,
         warnings=said,
     )
+
+
+def _digest(cells: Any) -> str:
+    """A hash of a column's texts; missing ones are told from empty ones."""
+    texts = ["n" if one is None else f"t{one}" for one in cells]
+    return hashlib.blake2b(json.dumps(texts).encode(), digest_size=16).hexdigest()
 
 
 def _bytes_in(work: ScoreWork) -> int:
