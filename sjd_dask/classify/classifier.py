@@ -152,7 +152,9 @@ class Classifier:
         lacking = (n_missing > most * q) | (missing_per_row(rows, 0, self.n_panel) > most * self.n_panel)
         probabilities = self.calibrator.apply(self.model.scores(rows[:, : self.n_panel]))
         probabilities[lacking] = np.nan
-        rows[~np.isfinite(rows)] = np.nan
+        if not np.isfinite(rows).all():
+            # The array may be the caller's own.
+            rows = np.where(np.isfinite(rows), rows, np.nan)
         ood_score = np.array(self.distribution.score(rows), dtype=np.float64)
         ood_score[lacking] = np.nan
         top = np.asarray(top_class(probabilities))

@@ -47,6 +47,14 @@ def test_called_is_in_distribution_enough_features_and_a_sure_set() -> None:
     assert not said.conformal[gone].any()
 
 
+def test_the_values_of_the_caller_stay() -> None:
+    values = columns()
+    values[0, 3] = np.inf
+    before = values.copy()
+    trained().classifier.predict(values)
+    np.testing.assert_array_equal(values, before)
+
+
 def test_missing_values_are_the_mean_up_to_the_limit() -> None:
     classifier = trained().classifier  # 10 features in the panel, 12 beside it, a tenth may be missing
     assert (classifier.n_panel, len(classifier.features)) == (10, 22)
