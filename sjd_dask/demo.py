@@ -296,14 +296,14 @@ def print_calls(folder: Path) -> None:
     )
     print(
         f"\n{model.ref}: {model.meta['n_panel']} genes, {len(classes)} classes, {model.meta['n_persons']} persons. "
-        f"Held out with normalisation, groups and panel made without them, {correct.mean():.0%} of persons get the class "
-        f"of the full grouping (standard error {correct.sem():.0%}; core and ambiguous patients together)."
+        f"Held out with normalisation, groups and panel made without them, {correct.mean():.0%} of persons get the "
+        f"class of the full grouping (standard error {correct.sem():.0%}; core and ambiguous patients together)."
     )
     calls, changes = cohort.result("classes/calls").to_pandas(), cohort.result("changes/calls").to_pandas()
     new = calls[calls["sample_id"].isin(changes["sample_id"])]
     statuses = ", ".join(f"{count} {status}" for status, count in new["status"].value_counts().items())
     reasons = ", ".join(f"{count} {reason}" for reason, count in changes["reason"].value_counts().items())
-    both = changes.dropna(subset=["reported_before", "reported_call"])
+    both = changes.dropna(subset=["reported_before"])
     print(
         f"The second night: {reasons}; status of these samples: {statuses}. Of {len(both)} patients who had a reported "
         f"call before, {(both['reported_before'] != both['reported_call']).sum()} are reported otherwise now."
