@@ -288,26 +288,24 @@ def print_calls(folder: Path) -> None:
     """How well persons whom the model had not seen were classified, and what the second night changed."""
     cohort = open_cohort(folder / "cohort")
     model = cohort.result("models/blood_classes")
-    judged = model.to_pandas("predictions").dropna(subset="label")
-    classes = model.meta["classes"]
-    top = judged[[f"p_{name}" for name in classes]].to_numpy().argmax(axis=1)
-    correct = (
-        pd.Series(np.array(classes)[top] == judged["label"].to_numpy()).groupby(judged["person_id"].to_numpy()).mean()
-    )
+    metrics = model.to_pandas("metrics").query("`class`.isna() or `class` == ''").set_index(["of", "metric"])
+
+    def told(of: str, metric: str) -> str:
+        one = metrics.loc[(of, metric)]
+        return f"{one['value']:.0%} ({one['low']:.0%} to {one['high']:.0%})"
+
+    facts = model.meta
     print(
-        f"\n{model.ref}: {model.meta['n_panel']} genes, {len(classes)} classes, {model.meta['n_persons']} persons. "
-        f"Held out with normalisation, groups and panel made without them, {correct.mean():.0%} of persons get the "
-        f"class of the full grouping (standard error {correct.sem():.0%}; core and ambiguous patients together)."
+        f"\n{model.ref}: {facts['n_panel']} genes, {len(facts['classes'])} classes. Of {facts['n_persons']} persons, held "
+        f"out with normalisation, groups and panel made without them, {told('all', 'accuracy')} get the class of the "
+        f"full grouping, of its core {told('core', 'accuracy')}; {told('all', 'called')} are called, and the set of "
+        f"classes holds the one of {told('all', 'coverage')}, where {facts['recipe']['coverage']:.0%} were asked for."
     )
     calls, changes = cohort.result("classes/calls").to_pandas(), cohort.result("changes/calls").to_pandas()
     new = calls[calls["sample_id"].isin(changes["sample_id"])]
     statuses = ", ".join(f"{count} {status}" for status, count in new["status"].value_counts().items())
     reasons = ", ".join(f"{count} {reason}" for reason, count in changes["reason"].value_counts().items())
-    both = changes.dropna(subset=["reported_before"])
-    print(
-        f"The second night: {reasons}; status of these samples: {statuses}. Of {len(both)} patients who had a reported "
-        f"call before, {(both['reported_before'] != both['reported_call']).sum()} are reported otherwise now."
-    )
+    print(f"The second night: {reasons}; status of these samples: {statuses}. Why: {folder}/night.html")
 
 
 def _against(values: np.ndarray, planted: np.ndarray, batches: np.ndarray) -> tuple[float, float]:
