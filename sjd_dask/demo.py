@@ -296,10 +296,10 @@ def print_calls(folder: Path) -> None:
 
     facts = model.meta
     print(
-        f"\n{model.ref}: {facts['n_panel']} genes, {len(facts['classes'])} classes. Of {facts['n_persons']} persons, held "
-        f"out with normalisation, groups and panel made without them, {told('all', 'accuracy')} get the class of the "
-        f"full grouping, of its core {told('core', 'accuracy')}; {told('all', 'called')} are called, and the set of "
-        f"classes holds the one of {told('all', 'coverage')}, where {facts['recipe']['coverage']:.0%} were asked for."
+        f"\n{model.ref}: {facts['n_panel']} genes, {len(facts['classes'])} classes. Of {facts['n_persons']} persons, "
+        f"held out with normalisation, groups and panel made without them, {told('all', 'accuracy')} get the class of "
+        f"the full grouping, of its core {told('core', 'accuracy')}; {told('all', 'called')} are called, and the set "
+        f"of classes holds the one of {told('all', 'coverage')}, where {facts['recipe']['coverage']:.0%} were asked."
     )
     calls, changes = cohort.result("classes/calls").to_pandas(), cohort.result("changes/calls").to_pandas()
     new = calls[calls["sample_id"].isin(changes["sample_id"])]
