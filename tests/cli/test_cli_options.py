@@ -9,7 +9,12 @@ import typer
 
 from sjd_dask.cli import app
 
-COMMANDS = typer.main.get_command(app).commands
+_ALL = typer.main.get_command(app).commands
+COMMANDS = {
+    f"{name} {below}".strip(): command
+    for name, group in _ALL.items()
+    for below, command in getattr(group, "commands", {"": group}).items()
+}
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
