@@ -6,6 +6,7 @@ Imported by workers; kept light.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import signal
 import sys
@@ -98,6 +99,14 @@ class SettingsPlugin(distributed.WorkerPlugin):  # type: ignore[misc]
         if self.ignore_interrupt and threading.current_thread() is threading.main_thread():
             # Ctrl-C in a terminal reaches every process of the group; the driver decides what ends.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if self.ignore_interrupt:
+            logging.getLogger("distributed.worker").addFilter(_worth_telling)
+
+
+def _worth_telling(record: logging.LogRecord) -> bool:
+    """A worker of this machine that finds its scheduler gone is one that the driver is just ending, or one whose driver
+    died: a stack trace in the driver's terminal tells nobody anything."""
+    return "during heartbeat" not in str(record.msg)
 
 
 def run_partition(token: str, partition: Partition) -> Done | Refused:
