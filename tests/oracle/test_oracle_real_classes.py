@@ -5,31 +5,18 @@ The sets, folds and strangers are those of `benchmarks/real_classes.py`, with fe
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from benchmark_files import benchmark
 
 from sjd_dask.classify.metrics import brier_difference, evaluate
 from sjd_dask.classify.recipe import Recipe
 
-
-def _benchmark() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "real_classes.py"
-    spec = importlib.util.spec_from_file_location("real_classes", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-real = _benchmark()
+real = benchmark("real_classes")
 # Few features to choose from and few folds: the long form is the benchmark.
 RECIPE = Recipe(prefilter=200, panel_size=30, inner=3, sentinels=120)
 

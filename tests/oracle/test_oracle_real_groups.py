@@ -5,28 +5,15 @@ The commands and specs are those of `benchmarks/real_groups.py`, with few resamp
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pandas as pd
 import pytest
+from benchmark_files import benchmark
 
 from sjd_dask.store.cohort import Cohort, open_cohort
 
-
-def _benchmark() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "real_groups.py"
-    spec = importlib.util.spec_from_file_location("real_groups", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-real = _benchmark()
+real = benchmark("real_groups")
 
 
 @pytest.fixture(scope="module")
