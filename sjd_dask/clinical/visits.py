@@ -1,8 +1,8 @@
 """Which visit is a person's baseline, and which visits follow it.
 
 A person's visits go by date where each of them has one (visits of one day by their visit), else by visit. Visits are
-ordered as numbers, or as texts that differ in their digits only (V2 before V10); "baseline" and "week 24" say nothing of
-their order. A response is read against one row, so a baseline that is not clear is refused, never guessed.
+ordered as numbers, or as texts that differ in their digits only (V2 before V10); "baseline" and "week 24" say nothing
+of their order. A response is read against one row, so a baseline that is not clear is refused, never guessed.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ def baselines(frame: pd.DataFrame, baseline: str | None = None) -> Baselines:
     Parameters
     ----------
     frame : DataFrame
-        n rows; `sample_id` as column or index; `person_id`, `visit` and `date` as far as they are there, and the columns
-        of the query. A row without `person_id` is a person of its own.
+        n rows; `sample_id` as column or index; `person_id`, `visit` and `date` as far as they are there, and the
+        columns of the query. A row without `person_id` is a person of its own.
     baseline : str, optional
         Query of the rows that are baselines; where several rows of a person match, the earliest. Default: the earliest
         visit of each person. Visits that can't be ordered against a baseline chosen by query count as following it.
