@@ -18,11 +18,14 @@ _PUBLIC = {
     "normalise": "sjd_dask.normalise",
     "stratify": "sjd_dask.stratify",
     "classify": "sjd_dask.classify",
+    "clinical": "sjd_dask.clinical",
     "open_cluster": "sjd_dask.runtime.cluster",
     "Simulation": "sjd_dask.simulate",
     "names": "sjd_dask.names",
     "errors": "sjd_dask.errors",
 }
+
+_MODULES = ("names", "errors", "normalise", "stratify", "classify", "clinical")
 
 __all__ = ["__version__", *_PUBLIC]
 
@@ -31,7 +34,7 @@ def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'sjd_dask' has no attribute {name!r}")
     module = import_module(_PUBLIC[name])
-    value = module if name in ("names", "errors", "normalise", "stratify", "classify") else getattr(module, name)
+    value = module if name in _MODULES else getattr(module, name)
     globals()[name] = value
     return value
 
