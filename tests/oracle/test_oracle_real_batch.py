@@ -5,33 +5,20 @@ The measures are those of `benchmarks/real_batch_effects.py`, which use NumPy an
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from benchmark_files import benchmark
 from jobs_helpers import bring, make_cohort, run, write_npz
 
 from sjd_dask.jobs.driver import run_spec
 from sjd_dask.jobs.spec import parse_spec
 from sjd_dask.store.cohort import open_cohort
 
-
-def _measures() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "real_batch_effects.py"
-    spec = importlib.util.spec_from_file_location("real_batch_effects", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-measure = _measures()
+measure = benchmark("real_batch_effects")
 
 
 def stored(folder: Path, data: Any) -> Path:

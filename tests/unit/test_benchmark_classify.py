@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from typing import Any
 
 import pytest
+from benchmark_files import benchmark
 
 
 def test_small_form(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    path = Path(__file__).parents[2] / "benchmarks" / "classify.py"
-    spec = importlib.util.spec_from_file_location("classify_benchmark", path)
-    assert spec is not None and spec.loader is not None
-    module: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = benchmark("classify")
     monkeypatch.setattr(module, "TRAINED", 90)
     monkeypatch.setattr(module, "LOOKED_AT", 200)
     rows = module.main(

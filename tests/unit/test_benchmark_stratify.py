@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "stratify.py"
-
-
-def _module() -> Any:
-    spec = importlib.util.spec_from_file_location("benchmark_stratify", BENCHMARK)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from benchmark_files import benchmark
 
 
 def _has_peer() -> bool:
@@ -29,7 +18,7 @@ def _has_peer() -> bool:
 
 
 def test_small_form(tmp_path: Path) -> None:
-    module = _module()
+    module = benchmark("stratify")
     small = ["--features=300", "--samples=80", "--resamples=20", "--repeat=1", "--algorithms=kmeans", "--without-run"]
     peer = _has_peer()
     (row,) = module.main([str(tmp_path), *small, *([] if peer else ["--without-r"])])
@@ -44,6 +33,6 @@ def test_small_form(tmp_path: Path) -> None:
 
 
 def test_a_failing_process_is_said() -> None:
-    module = _module()
+    module = benchmark("stratify")
     with pytest.raises(RuntimeError, match="no-such-option"):
         module._timed(["ls", "--no-such-option"])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmark_files import benchmark
 
 from sjd_dask.stratify.choose import COMBINED
 from sjd_dask.stratify.consensus import consensus_of_rounds
@@ -16,11 +16,7 @@ from sjd_dask.stratify.resampling import resample_labels
 
 
 def test_small_form(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    path = Path(__file__).parents[2] / "benchmarks" / "stratify_scale.py"
-    spec = importlib.util.spec_from_file_location("stratify_scale", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = benchmark("stratify_scale")
     rows = module.main(
         [str(tmp_path), "--samples=600", "--features=60", "--resamples=20", "--landmarks=150", "--effect=0.8",
          "--workers=1"]
