@@ -17,6 +17,10 @@ _PUBLIC = {
     "score": "measures",
     "load_definition": "definitions",
     "definition_names": "definitions",
+    "acr_eular": "acr_eular",
+    "glands": "glands",
+    "gland_answers": "glands",
+    "sgus": "sgus",
 }
 
 __all__ = list(_PUBLIC)
