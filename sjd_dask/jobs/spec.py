@@ -163,6 +163,12 @@ def read_spec(path: str | Path, overrides: list[str] | None = None) -> tuple[Job
     SpecError
         If the file can't be read or parsed, a key is unknown, or a value is refused. The message names the key.
     """
+    raw = read_yaml(path, overrides, "such as `job: associate`")
+    return parse_spec(raw, str(path)), Path(path).resolve().parent
+
+
+def read_yaml(path: str | Path, overrides: list[str] | None = None, hint: str = "") -> dict[str, Any]:
+    """The keys of a YAML file, with those of ``--set`` in place. Errors as :func:`read_spec`'s."""
     file = Path(path)
     try:
         text = file.read_text(encoding="utf-8")
@@ -175,10 +181,10 @@ def read_spec(path: str | Path, overrides: list[str] | None = None) -> tuple[Job
     except yaml.YAMLError as error:
         raise SpecError(f"the spec file {file} is not valid YAML: {error}") from error
     if not isinstance(raw, dict):
-        raise SpecError(f"the spec file {file} must hold keys and values, such as `job: associate`")
+        raise SpecError(f"the spec file {file} must hold keys and values, {hint}".rstrip(", "))
     for override in overrides or []:
         _override(raw, override)
-    return parse_spec(raw, str(file)), file.resolve().parent
+    return raw
 
 
 def parse_spec(raw: dict[str, Any], where: str) -> JobSpec:
