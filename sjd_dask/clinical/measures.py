@@ -63,6 +63,11 @@ def interval_columns(name: str, title: str) -> dict[str, tuple[str, str]]:
 
 # Name -> module of this room and the Measure in it; loaded when first asked for.
 _WHERE: dict[str, tuple[str, str]] = {
+    "essdai": ("essdai", "ESSDAI"),
+    "clinessdai": ("essdai", "CLINESSDAI"),
+    "esspri": ("esspri", "MEASURE"),
+    "laboratory": ("laboratory", "MEASURE"),
+    "sledai": ("sledai", "MEASURE"),
     "acr_eular": ("acr_eular", "ACR_EULAR"),
     "glands": ("glands", "GLANDS"),
     "sgus": ("sgus", "SGUS"),

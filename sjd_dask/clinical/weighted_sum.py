@@ -1,0 +1,195 @@
+"""Sums of weighted levels, with the interval that missing items leave.
+
+One engine for every index that is a sum (or mean) of levels times weights: the definition gives the items, their
+weights and levels; nothing about a disease stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sjd_dask.clinical.definitions import did_you_mean
+from sjd_dask.clinical.reasons import by_pattern
+from sjd_dask.clinical.threeway import at_least
+from sjd_dask.errors import SpecError
+
+_DECIMALS = 9  # sums of decimal items are rounded here, so that 0.1 + 0.2 is 0.3
+
+
+def item_names(definition: Mapping[str, Any], asked: Sequence[str] | None = None, what: str = "items") -> list[str]:
+    """The items to sum, in the definition's order.
+
+    Raises
+    ------
+    SpecError
+        An asked item isn't in the definition, comes twice, or none was asked.
+    """
+    known = list(definition["items"])
+    if asked is None:
+        return known
+    for one in asked:
+        if one not in known:
+            raise SpecError(f"{what}: no item {one!r}{did_you_mean(one, known)}; there are {', '.join(known)}")
+    if not asked or len(set(asked)) != len(asked):
+        raise SpecError(f"{what}: name each item once, and at least one; there are {', '.join(known)}")
+    return [one for one in known if one in asked]
+
+
+def _limits(definition: Mapping[str, Any], items: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weight, least level and greatest level of each item."""
+    rows = []
+    for name in items:
+        entry = definition["items"][name]
+        weight, levels = entry.get("weight"), entry.get("levels")
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < np.inf:
+            raise SpecError(f"item {name!r}: the weight {weight!r} is no number of at least 0")
+        if not isinstance(levels, list) or not levels:
+            raise SpecError(f"item {name!r}: levels must list the levels it can have, not {levels!r}")
+        rows.append((float(weight), float(min(levels)), float(max(levels))))
+    weight, low, high = np.asarray(rows, dtype=np.float64).T
+    return weight, low, high
+
+
+def weighted_sum(
+    levels: np.ndarray,
+    definition: Mapping[str, Any],
+    items: Sequence[str] | None = None,
+    *,
+    low: np.ndarray | None = None,
+    high: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """Sum of weight times level, and what it can be under the missing items.
+
+    Parameters
+    ----------
+    levels
+        (n, k) levels in the order of the items, NaN where missing. They are taken as checked.
+    definition
+        ``items``: name -> weight and levels; ``combine: {how: mean}`` divides by the number of items.
+    items
+        The k items; all of the definition by default.
+    low, high
+        (n, k) least and greatest level of a missing item where something is known about it (NaN: nothing is). An item
+        whose two agree counts as known.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``value`` (NaN where ``min`` and ``max`` differ), ``min``, ``max``, ``known`` (items known), ``items`` (asked).
+
+    Raises
+    ------
+    SpecError
+        A weight or list of levels in the definition that can't be used.
+    """
+    chosen = item_names(definition, items)
+    levels = np.asarray(levels, dtype=np.float64)
+    if levels.ndim != 2 or levels.shape[1] != len(chosen):
+        raise ValueError(f"levels of {len(chosen)} items expected, shape {levels.shape} given")
+    weights, least, greatest = _limits(definition, chosen)
+    n = len(levels)
+    smallest, largest, known = np.zeros(n), np.zeros(n), np.zeros(n, dtype=np.int64)
+    for place, weight in enumerate(weights):
+        level = levels[:, place]
+        here = ~np.isnan(level)
+        below = np.where(here, level, _bound(low, place, least[place], n))
+        above = np.where(here, level, _bound(high, place, greatest[place], n))
+        smallest += weight * below
+        largest += weight * above
+        known += here | (below == above)
+    smallest, largest = np.round(smallest, _DECIMALS), np.round(largest, _DECIMALS)
+    if definition.get("combine", {}).get("how", "sum") == "mean":
+        smallest, largest = smallest / len(chosen), largest / len(chosen)
+    value = np.where(smallest == largest, smallest, np.nan)
+    return pd.DataFrame({"value": value, "min": smallest, "max": largest, "known": known, "items": len(chosen)})
+
+
+def _bound(given: np.ndarray | None, place: int, otherwise: float, n: int) -> np.ndarray:
+    if given is None:
+        return np.full(n, otherwise)
+    return np.where(np.isnan(given[:, place]), otherwise, given[:, place])
+
+
+def strata(low: np.ndarray, high: np.ndarray, definition: Mapping[str, Any], section: str = "activity") -> np.ndarray:
+    """Band of a score, None where its interval spans two (or it is unknown).
+
+    Parameters
+    ----------
+    low, high
+        (n,) least and greatest value of the score.
+    definition
+        Its ``section`` lists the bands with the value each starts ``from``.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,) objects: a band's name or None.
+    """
+    bands = sorted(definition[section].items(), key=lambda one: one[1]["from"])
+    place = [np.zeros(np.shape(low), dtype=np.int64) for _ in range(2)]
+    for _, entry in bands:
+        for at, values in zip(place, (low, high), strict=True):
+            at += np.nan_to_num(at_least(values, float(entry["from"]))).astype(np.int64)
+    same = (place[0] == place[1]) & (place[0] > 0) & ~np.isnan(low) & ~np.isnan(high)
+    labels = np.array([None, *(name for name, _ in bands)], dtype=object)
+    return labels[np.where(same, place[0], 0)]
+
+
+def use_recorded(
+    result: pd.DataFrame, recorded: np.ndarray, tolerance: float, missing: np.ndarray
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """A recorded total where items are missing; and what to say about it.
+
+    Where all items are known the computed score counts. Where some are missing, a recorded total within the interval
+    (or within ``tolerance`` of it) is the score; one outside it is not used. Both disagreements are said.
+
+    Parameters
+    ----------
+    result
+        Of `weighted_sum`.
+    recorded
+        (n,) recorded totals, NaN where there are none.
+    tolerance
+        How far a recorded total may be off by its own rounding.
+    missing
+        (n,) texts that name the missing items.
+
+    Returns
+    -------
+    result, reason
+        The table with recorded totals put in; (n,) texts, empty where nothing is to be said.
+    """
+    low, high = result["min"].to_numpy(), result["max"].to_numpy()
+    there = ~np.isnan(recorded)
+    slack = tolerance + 10.0**-_DECIMALS
+    inside = there & (recorded >= low - slack) & (recorded <= high + slack)
+    complete = low == high
+    used = inside & ~complete
+    result = result.copy()
+    taken = np.clip(recorded, low, high)
+    for column in ("value", "min", "max"):
+        result[column] = np.where(used, taken, result[column].to_numpy())
+    state = np.zeros(len(result), dtype=np.int64)
+    state[~complete] = 1
+    state[used] = 2
+    state[used & (result["known"].to_numpy() == 0)] = 3
+    state[there & ~inside & ~complete] = 4
+    state[there & ~inside & complete] = 5
+    codes, texts = pd.factorize(missing)
+
+    def text(state: int, code: int) -> str:
+        absent = str(texts[code]) if code >= 0 else ""
+        return {
+            0: "",
+            1: absent,
+            2: f"the recorded total was used; {absent}",
+            3: "the recorded total was used: no item is known",
+            4: f"{absent}; the recorded total is outside what the known items allow and was not used",
+            5: "the recorded total disagrees with the items: the computed score counts",
+        }[state]
+
+    return result, by_pattern([state, codes], text)
