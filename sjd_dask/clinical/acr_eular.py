@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 
 from sjd_dask.clinical import threeway
 from sjd_dask.clinical.definitions import load_definition
-from sjd_dask.clinical.gland_tests import answer, cut, test_columns
+from sjd_dask.clinical.gland_tests import cut, in_words, read_test, test_columns, text_column
 from sjd_dask.clinical.measures import Measure, interval_columns
 from sjd_dask.clinical.reasons import join_reasons, missing_reason, where_reason
 from sjd_dask.clinical.sheet import Sheet
@@ -78,7 +78,7 @@ def acr_eular(
     """
     table = load_definition("acr_eular", definitions)
     items = item_answers(sheet, table, one_scale=one_scale)
-    excluded = threeway.any_of(*(sheet.flag(name) for name in table["exclusions"]))
+    excluded = any_there(sheet, table["exclusions"], sheet.flag)
     entered = entry(sheet, table)
     child = threeway.below(sheet.number("age"), float(table["adult_age"]["years"]))
     if missing_as_negative:
@@ -105,15 +105,15 @@ def acr_eular(
         "acr_eular_known": known.sum(axis=1),
         "acr_eular_items": np.full(sheet.n, len(items)),
         "acr_eular_reason": missing_reason(known, list(items)),
-        "acr_eular_class": np.array(CLASSES, dtype=object)[code],
+        "acr_eular_class": text_column(CLASSES, code),
         "acr_eular_met": np.where((child == 1) & (met != 1) & (whole == 0) & (excluded != 1), np.nan, whole),
-        "acr_eular_entry": words(entered, "not_met", "met"),
-        "acr_eular_exclusion": words(excluded, "none", "present"),
+        "acr_eular_entry": in_words(entered, "not_met", "met"),
+        "acr_eular_exclusion": in_words(excluded, "none", "present"),
         "acr_eular_child": child,
         "acr_eular_note": _notes(sheet, table, entered, excluded, child, code),
         "acr_eular_missing_as_negative": np.full(sheet.n, missing_as_negative),
     }
-    columns |= {f"acr_eular_item_{name}": words(one, "negative", "positive") for name, one in items.items()}
+    columns |= {f"acr_eular_item_{name}": in_words(one) for name, one in items.items()}
     return pd.DataFrame(columns, index=sheet.frame.index)
 
 
@@ -128,7 +128,7 @@ def item_answers(sheet: Sheet, table: Mapping[str, Any], *, one_scale: bool | No
         # A scale the sheet has no column of was not used there: the other one is the item.
         tests = list(item["tests"].values())
         tests = [one for one in tests if any(map(sheet.has, test_columns(one)))] or tests
-        answers = [answer(sheet, one) for one in tests]
+        answers = [read_test(sheet, one).answer for one in tests]
         either = threeway.any_of(*answers)
         if decides and len(answers) > 1:
             either = np.where(np.isnan(np.column_stack(answers)).all(axis=1), np.nan, np.nan_to_num(either, nan=0.0))
@@ -139,15 +139,21 @@ def item_answers(sheet: Sheet, table: Mapping[str, Any], *, one_scale: bool | No
 def entry(sheet: Sheet, table: Mapping[str, Any]) -> np.ndarray:
     """Whether a row enters: any symptom, or a positive domain of activity; 1, 0 or NaN, (n,)."""
     activity = table["activity"]
-    domains = threeway.any_of(*(cut(sheet.level(name), activity) for name in activity["domains"]))
-    # A total stands for its domains where they leave it open.
-    domains = np.where(np.isnan(domains), cut(sheet.number(str(activity["total"])), activity), domains)
-    return threeway.any_of(*(sheet.flag(name) for name in table["entry"]), domains)
+    domains = any_there(sheet, activity["domains"], lambda name: cut(sheet.level(name), activity))
+    total = str(activity["total"])
+    if sheet.has(total):
+        # A total stands for its domains where they leave it open.
+        domains = np.where(np.isnan(domains), cut(sheet.number(total), activity), domains)
+    return threeway.any_of(any_there(sheet, table["entry"], sheet.flag), domains)
 
 
-def words(answers: np.ndarray, no: str, yes: str, unknown: str = "unknown") -> np.ndarray:
-    """Three-valued answers as words, object (n,)."""
-    return np.array([no, yes, unknown], dtype=object)[np.where(np.isnan(answers), 2, answers).astype(np.intp)]
+def any_there(sheet: Sheet, columns: Iterable[str], read: Callable[[str], np.ndarray]) -> np.ndarray:
+    """Whether any column says yes, (n,); a column the sheet lacks is unknown, and takes no time."""
+    columns = list(columns)
+    there = [read(name) for name in columns if sheet.has(name)]
+    if len(there) < len(columns):
+        there.append(np.full(sheet.n, np.nan))
+    return threeway.any_of(*there)
 
 
 def _notes(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from sjd_dask.clinical import threeway
 from sjd_dask.clinical.sheet import Sheet
@@ -44,13 +46,27 @@ def test_columns(test: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def eyes(sheet: Sheet, test: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The answer of each eye, (n,) each; empty for a test that is not of eyes."""
-    return {eye: cut(sheet.number(str(test[eye])), test) for eye in EYES if eye in test}
+@dataclass(frozen=True)
+class Reading:
+    """A test read for each row; arrays (n,) of 1 positive, 0 negative, NaN unknown.
+
+    Attributes
+    ----------
+    answer : ndarray
+        Of the person.
+    eyes : dict of ndarray
+        By eye; empty for a test that is not of eyes.
+    contradicts : ndarray of bool
+        The eyes decide, and the value recorded for both says the opposite.
+    """
+
+    answer: np.ndarray
+    eyes: dict[str, np.ndarray]
+    contradicts: np.ndarray
 
 
-def answer(sheet: Sheet, test: Mapping[str, Any]) -> np.ndarray:
-    """The answer of a test for each row.
+def read_test(sheet: Sheet, test: Mapping[str, Any]) -> Reading:
+    """Read a test.
 
     Parameters
     ----------
@@ -62,29 +78,39 @@ def answer(sheet: Sheet, test: Mapping[str, Any]) -> np.ndarray:
         ``at_most``, ``above``, ``below``). ``confirmed_by``: a flag that makes the answer negative where it is
         recorded as false.
 
-    Returns
-    -------
-    ndarray of float (n,)
-        1 positive, 0 negative, NaN unknown. Where the eyes leave it open, a value recorded for both, read as that of
-        the worse eye, decides.
+    Notes
+    -----
+    Where the eyes leave it open, a value recorded for both, read as that of the worse eye, decides.
     """
+    contradicts = np.zeros(sheet.n, dtype=bool)
     if "flag" in test:
-        return sheet.flag(str(test["flag"]))
-    parts = list(eyes(sheet, test).values())
-    parts += [cut(sheet.number(str(column)), test) for column in test.get("any_of", ())]
-    found = threeway.any_of(*parts) if parts else np.full(sheet.n, np.nan)
-    if "recorded" in test:
+        return Reading(sheet.flag(str(test["flag"])), {}, contradicts)
+    eyes = {eye: _one(sheet, str(test[eye]), test) for eye in EYES if eye in test}
+    columns = [str(test[eye]) for eye in eyes] + [str(one) for one in test.get("any_of", ())]
+    there = [one for one in columns if sheet.has(one)]
+    parts = [_one(sheet, one, test) for one in columns[len(eyes) :] if one in there]
+    parts += [own for eye, own in eyes.items() if str(test[eye]) in there]
+    if len(there) < len(columns) or not columns:
+        parts.append(np.full(sheet.n, np.nan))
+    found = threeway.any_of(*parts)
+    if "recorded" in test and sheet.has(str(test["recorded"])):
         recorded = cut(sheet.number(str(test["recorded"])), test)
+        contradicts = np.abs(found - recorded) == 1
         found = np.where(np.isnan(found), recorded, found)
-    if "confirmed_by" in test:
+    if "confirmed_by" in test and sheet.has(str(test["confirmed_by"])):
         found = np.where(sheet.flag(str(test["confirmed_by"])) == 0, 0.0, found)
-    return found
+    return Reading(found, eyes, contradicts)
 
 
-def contradicts(sheet: Sheet, test: Mapping[str, Any]) -> np.ndarray:
-    """Rows, bool (n,), where the eyes decide and the value recorded for both says the opposite."""
-    if "recorded" not in test or not any(eye in test for eye in EYES):
-        return np.zeros(sheet.n, dtype=bool)
-    both = threeway.any_of(*eyes(sheet, test).values())
-    recorded = cut(sheet.number(str(test["recorded"])), test)
-    return np.abs(both - recorded) == 1
+def _one(sheet: Sheet, column: str, test: Mapping[str, Any]) -> np.ndarray:
+    return cut(sheet.number(column), test) if sheet.has(column) else np.full(sheet.n, np.nan)
+
+
+def in_words(answers: np.ndarray, no: str = "negative", yes: str = "positive", unknown: str = "unknown") -> Any:
+    """Three-valued answers (n,) as a text column."""
+    return text_column([no, yes, unknown], np.where(np.isnan(answers), 2, answers).astype(np.intp))
+
+
+def text_column(words: Sequence[str], codes: np.ndarray) -> Any:
+    """The words of codes (n,), in the type pandas gives texts: nothing is made a text twice."""
+    return pd.Series(list(words)).array.take(codes)

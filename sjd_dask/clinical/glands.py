@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sjd_dask.clinical.acr_eular import words
 from sjd_dask.clinical.definitions import load_definition
-from sjd_dask.clinical.gland_tests import answer, contradicts, eyes
+from sjd_dask.clinical.gland_tests import in_words, read_test
 from sjd_dask.clinical.measures import Measure, interval_columns
 from sjd_dask.clinical.reasons import join_reasons, missing_reason, where_reason
 from sjd_dask.clinical.sheet import Sheet
@@ -18,7 +17,8 @@ from sjd_dask.clinical.sheet import Sheet
 
 def gland_answers(sheet: Sheet, *, definitions: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
     """Each test of ``definitions/glands.yaml``: 1 positive, 0 negative, NaN unknown, (n,) each."""
-    return {name: answer(sheet, one["test"]) for name, one in load_definition("glands", definitions)["tests"].items()}
+    tests = load_definition("glands", definitions)["tests"]
+    return {name: read_test(sheet, one["test"]).answer for name, one in tests.items()}
 
 
 def glands(sheet: Sheet, *, definitions: Mapping[str, Any] | None = None) -> pd.DataFrame:
@@ -51,30 +51,29 @@ def glands(sheet: Sheet, *, definitions: Mapping[str, Any] | None = None) -> pd.
     Shiboski et al. 2017 (P) for eyes, saliva and focus score; OMERACT ultrasound >= 2 in at least one gland (P).
     """
     tests = load_definition("glands", definitions)["tests"]
-    answers = {name: answer(sheet, one["test"]) for name, one in tests.items()}
-    matrix = np.column_stack(list(answers.values()))
+    readings = {name: read_test(sheet, one["test"]) for name, one in tests.items()}
+    matrix = np.column_stack([one.answer for one in readings.values()])
     known = ~np.isnan(matrix)
     low = (matrix == 1).sum(axis=1).astype(float)
     high = low + (~known).sum(axis=1)
-    reason = missing_reason(known, list(answers))
+    reason = missing_reason(known, list(readings))
     said = [
-        where_reason(contradicts(sheet, one["test"]), f"{name}: eyes and recorded value disagree, the eyes count")
-        for name, one in tests.items()
-        if "recorded" in one["test"] and "right" in one["test"]
+        where_reason(one.contradicts, f"{name}: eyes and recorded value disagree, the eyes count")
+        for name, one in readings.items()
+        if one.contradicts.any()
     ]
-    reason = join_reasons(reason, *said)
+    reason = join_reasons(reason, *said) if said else reason
     columns: dict[str, Any] = {
         "glands": np.where(low == high, low, np.nan),
         "glands_min": low,
         "glands_max": high,
         "glands_known": known.sum(axis=1),
-        "glands_items": np.full(sheet.n, len(answers)),
+        "glands_items": np.full(sheet.n, len(readings)),
         "glands_reason": reason,
     }
-    for name, one in tests.items():
-        columns[f"glands_{name}"] = words(answers[name], "negative", "positive")
-        for eye, own in eyes(sheet, one["test"]).items():
-            columns[f"glands_{name}_{eye}"] = words(own, "negative", "positive")
+    for name, reading in readings.items():
+        columns[f"glands_{name}"] = in_words(reading.answer)
+        columns |= {f"glands_{name}_{eye}": in_words(own) for eye, own in reading.eyes.items()}
     return pd.DataFrame(columns, index=sheet.frame.index)
 
 

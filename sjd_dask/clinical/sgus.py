@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sjd_dask.clinical.acr_eular import words
 from sjd_dask.clinical.definitions import load_definition
-from sjd_dask.clinical.gland_tests import answer, cut
+from sjd_dask.clinical.gland_tests import cut, in_words, read_test
 from sjd_dask.clinical.measures import Measure, interval_columns
 from sjd_dask.clinical.reasons import missing_reason
 from sjd_dask.clinical.sheet import Sheet
@@ -58,8 +57,8 @@ def sgus(sheet: Sheet, *, definitions: Mapping[str, Any] | None = None) -> pd.Da
             "sgus_known": known.sum(axis=1),
             "sgus_items": np.full(sheet.n, len(graded)),
             "sgus_reason": missing_reason(known, list(graded)),
-            "sgus_positive": words(answer(sheet, table["tests"]["ultrasound"]["test"]), "negative", "positive"),
-            "sgus_hocevar_positive": words(cut(sheet.number(str(hocevar["column"])), hocevar), "negative", "positive"),
+            "sgus_positive": in_words(read_test(sheet, table["tests"]["ultrasound"]["test"]).answer),
+            "sgus_hocevar_positive": in_words(cut(sheet.number(str(hocevar["column"])), hocevar)),
         },
         index=sheet.frame.index,
     )
