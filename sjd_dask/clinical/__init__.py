@@ -26,6 +26,9 @@ _PUBLIC = {
     "glands": "glands",
     "gland_answers": "glands",
     "sgus": "sgus",
+    "star": "response",
+    "cress": "response",
+    "change": "response",
 }
 
 __all__ = list(_PUBLIC)

@@ -31,6 +31,8 @@ class Measure:
         Whether a row's result depends on the person's other rows, so that partitions may not split a person.
     needs
         Columns it reads; at least one must be there.
+    needs_model
+        Whether it wants the option ``model``: it is then no part of all that a sheet alone can give.
     columns
         Result column -> (type: number, integer, text or flag; what it holds).
     """
@@ -41,6 +43,7 @@ class Measure:
     by_person: bool = False
     needs: tuple[str, ...] = ()
     columns: dict[str, tuple[str, str]] = field(default_factory=dict)
+    needs_model: bool = False
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -71,6 +74,11 @@ _WHERE: dict[str, tuple[str, str]] = {
     "acr_eular": ("acr_eular", "ACR_EULAR"),
     "glands": ("glands", "GLANDS"),
     "sgus": ("sgus", "SGUS"),
+    "star": ("response", "STAR"),
+    "cress": ("response", "CRESS"),
+    "change": ("response", "CHANGE"),
+    "nsst": ("symptom_clusters", "MEASURE"),
+    "integrated": ("integrated_clusters", "MEASURE"),
 }
 
 
@@ -106,8 +114,12 @@ def find_measure(name: str) -> Measure:
 
 
 def computable(sheet: Sheet) -> list[str]:
-    """Names of the measures of which the sheet has at least one column, in their order."""
-    return [name for name, one in MEASURES.items() if not one.needs or any(sheet.has(column) for column in one.needs)]
+    """Names of the measures of which the sheet has at least one column, in their order; those by a model left out."""
+    return [
+        name
+        for name, one in MEASURES.items()
+        if not one.needs_model and (not one.needs or any(sheet.has(column) for column in one.needs))
+    ]
 
 
 def require_columns(sheet: Sheet, needs: tuple[str, ...], what: str) -> None:

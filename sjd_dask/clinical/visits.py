@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -20,12 +21,16 @@ from sjd_dask.designs.labels import label_text
 from sjd_dask.designs.query import query_samples
 from sjd_dask.errors import DataError
 
+if TYPE_CHECKING:
+    from sjd_dask.clinical.sheet import Sheet
+
 IS_BASELINE = "the baseline visit"
 NO_BASELINE = "no baseline visit"
 NOT_AFTER = "not after the baseline visit"
 
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 _DIGITS = re.compile(r"([0-9]+)")
+_KEPT: WeakKeyDictionary[Sheet, dict[str | None, Baselines]] = WeakKeyDictionary()
 _REMEDY = (
     "Give dates, numbers as visits, or one row a visit; or name the baseline by a query that keeps one row of each "
     "person, such as \"visit == 'baseline'\""
@@ -96,17 +101,32 @@ def baseline_rows(frame: pd.DataFrame, baseline: str | None = None) -> NDArray[n
     return baselines(frame, baseline).position
 
 
-def baselines(frame: pd.DataFrame, baseline: str | None = None) -> Baselines:
+def sheet_baselines(sheet: Sheet, baseline: str | None = None) -> Baselines:
+    """`baselines` of a sheet, found once for each query: several measures of one sheet share it."""
+    kept = _KEPT.setdefault(sheet, {})
+    if baseline not in kept:
+        ids = sheet.ids
+        if names.VISIT in ids:
+            ids[names.VISIT] = sheet.text(names.VISIT)
+        kept[baseline] = baselines(ids, baseline, query_frame=sheet.frame)
+    return kept[baseline]
+
+
+def baselines(
+    frame: pd.DataFrame, baseline: str | None = None, *, query_frame: pd.DataFrame | None = None
+) -> Baselines:
     """The baseline of each row, and whether the row follows it.
 
     Parameters
     ----------
     frame : DataFrame
-        n rows; `sample_id` as column or index; `person_id`, `visit` and `date` as far as they are there, and the
-        columns of the query. A row without `person_id` is a person of its own.
+        n rows; `sample_id` as column or index; `person_id`, `visit` and `date` as far as they are there. A row without
+        `person_id` is a person of its own.
     baseline : str, optional
         Query of the rows that are baselines; where several rows of a person match, the earliest. Default: the earliest
         visit of each person. Visits that can't be ordered against a baseline chosen by query count as following it.
+    query_frame : DataFrame, optional
+        The same rows with the columns that the query names; default: `frame`.
 
     Returns
     -------
@@ -124,7 +144,8 @@ def baselines(frame: pd.DataFrame, baseline: str | None = None) -> Baselines:
     if baseline is None:
         candidates = np.arange(n)
     else:
-        kept = query_samples(frame.reset_index(drop=names.SAMPLE_ID in frame), baseline, "baseline")
+        asked = frame if query_frame is None else query_frame
+        kept = query_samples(asked.reset_index(drop=names.SAMPLE_ID in asked), baseline, "baseline")
         candidates = kept.index.to_numpy(dtype=np.int64)
     first = _first(frame, order, candidates)
     position = first[order.person] if n else np.empty(0, dtype=np.int64)
