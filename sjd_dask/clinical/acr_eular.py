@@ -12,7 +12,7 @@ from sjd_dask.clinical import threeway
 from sjd_dask.clinical.definitions import load_definition
 from sjd_dask.clinical.gland_tests import cut, in_words, read_test, test_columns, text_column
 from sjd_dask.clinical.measures import Measure, interval_columns
-from sjd_dask.clinical.reasons import join_reasons, missing_reason, where_reason
+from sjd_dask.clinical.reasons import by_pattern, missing_reason
 from sjd_dask.clinical.sheet import Sheet
 from sjd_dask.errors import SpecError
 
@@ -85,11 +85,9 @@ def acr_eular(
         items = {name: np.nan_to_num(one, nan=0.0) for name, one in items.items()}
         excluded = np.nan_to_num(excluded, nan=0.0)
 
-    answers = np.column_stack(list(items.values()))
-    points = np.array([float(one["points"]) for one in table["items"].values()])
-    known = ~np.isnan(answers)
-    low = np.where(answers == 1, points, 0.0).sum(axis=1)
-    high = low + np.where(known, 0.0, points).sum(axis=1)
+    points = [float(one["points"]) for one in table["items"].values()]
+    known = ~np.isnan(np.column_stack(list(items.values())))
+    low, high = threeway.bounds(*items.values(), weights=points)
     met_at = float(table["met_at"]["points"])
     met = np.where(low >= met_at, 1.0, np.where(high < met_at, 0.0, np.nan))
 
@@ -166,16 +164,32 @@ def _notes(
 ) -> np.ndarray:
     """What else a reader of the class must know."""
     years = float(table["adult_age"]["years"])
-    recorded = ~np.isnan(np.column_stack([sheet.flag(name) for name in table["exclusions"]]))
-    # One exclusion that is present decides: the others are not asked for.
-    recorded |= (excluded == 1)[:, None]
     adults = "the criteria were made for adults"
-    return join_reasons(
-        where_reason(np.isnan(entered), "entry not recorded"),
-        missing_reason(recorded, list(table["exclusions"]), prefix="exclusions not recorded: "),
-        where_reason(child == 1, f"younger than {years:g}: {adults}"),
-        where_reason(np.isnan(child) & (code == CLASSES.index(NO)), f"age not recorded: {adults}"),
-    )
+    exclusions = list(table["exclusions"])
+    # All that decides the text of a row in one whole number, so that each text is made once.
+    absent = sum(1 << i for i, name in enumerate(exclusions) if not sheet.has(name))
+    state = np.full(sheet.n, absent, dtype=np.int64)
+    for i, name in enumerate(exclusions):
+        if not absent >> i & 1:
+            state |= np.isnan(sheet.flag(name)).astype(np.int64) << i
+    # One exclusion that is present decides: the others are not asked for.
+    state[excluded == 1] = 0
+    parts = (np.isnan(entered), child == 1, np.isnan(child) & (code == CLASSES.index(NO)))
+    for part in parts:
+        state = (state << 1) | part
+
+    def text(one: int) -> str:
+        no_entry, is_child, no_age = (one >> i & 1 for i in (2, 1, 0))
+        missing = [name for i, name in enumerate(exclusions) if one >> (i + len(parts)) & 1]
+        said = [
+            "entry not recorded" if no_entry else "",
+            f"exclusions not recorded: {', '.join(missing)}" if missing else "",
+            f"younger than {years:g}: {adults}" if is_child else "",
+            f"age not recorded: {adults}" if no_age else "",
+        ]
+        return "; ".join(filter(None, said))
+
+    return by_pattern([state], text)
 
 
 ACR_EULAR = Measure(
