@@ -163,9 +163,10 @@ class _Reader:
         a, b = self.value(left), self.value(right)
         if isinstance(a, Words) and isinstance(b, Words):
             return self._texts(a, op, b, _literals(left, right))
+        if _blank(a) or _blank(b):  # a column without any value has no type of its own
+            return np.full(len(self.frame), np.nan)
+        a, b = _as_numbers(a), _as_numbers(b)  # visits are text in one sheet and numbers in another
         if isinstance(a, Words) or isinstance(b, Words):
-            if _blank(a) or _blank(b):  # a column without any value has no type of its own
-                return np.full(len(self.frame), np.nan)
             raise self.refuse("compares text with a number; text stands in quotes, numbers don't")
         if isinstance(op, (ast.Eq, ast.NotEq)):
             same = (a.low == a.high) & (b.low == b.high) & np.isfinite(a.low) & ~_beyond(a.low, b.low)
@@ -340,3 +341,14 @@ def _blank(value: Span | Words) -> bool:
     if isinstance(value, Words):
         return all(one is None for one in value.values)
     return bool(np.isinf(value.low).all() and np.isinf(value.high).all())
+
+
+def _as_numbers(value: Span | Words) -> Span | Words:
+    """Text that holds numbers alone as numbers; other text as it is."""
+    if isinstance(value, Span):
+        return value
+    try:
+        numbers = pd.to_numeric(pd.Series(value.values, dtype=object)).to_numpy(dtype=np.float64, na_value=np.nan)
+    except (ValueError, TypeError):
+        return value
+    return _span(numbers, numbers)
