@@ -137,6 +137,21 @@ def runs_text(rows: Sequence[dict[str, Any]]) -> str:
     return table(shown, ["run", "state", "job", "output", "attempt", "message"]) or "no run yet"
 
 
+def score_text(done: dict[str, Any]) -> str:
+    """`sjd score`."""
+    lines = list(done["files"])
+    for name, facts in done["measures"].items():
+        known = facts.get("determined")
+        told = f"{done['n_rows']:,} rows" if known is None else f"{known:,} of {done['n_rows']:,} rows determined"
+        lines.append(f"{name}: {told}")
+        for column, counts in facts["states"].items():
+            lines.append(f"  {column}: " + ", ".join(f"{value or 'none'} {count:,}" for value, count in counts.items()))
+        lines += [f"  {count:,} rows: {reason}" for reason, count in facts["reasons"].items()]
+        if "other_reasons" in facts:
+            lines.append(f"  and {facts['other_reasons']:,} other reasons")
+    return "\n".join(lines)
+
+
 def history_text(rows: Sequence[dict[str, Any]]) -> str:
     """`sjd history`."""
     shown = [

@@ -153,15 +153,15 @@ def _made_ids(frame: pd.DataFrame, where: str) -> tuple[pd.Series, str]:
     if text.isna().any():
         row = int(np.flatnonzero(text.isna())[0])
         raise DataError(
-            f"{where}: person {person.iloc[row]!r} has a row without {visit}, and the sheet has no sample_id: fill it in"
+            f"{where}: person {person.iloc[row]!r} has a row without {visit}, and there is no sample_id: fill one in"
         )
     made = person.str.cat(text, sep=JOINT)
     twice = made[made.duplicated()]
     if len(twice):
         row = twice.index[0]
         raise DataError(
-            f"{where}: person {person[row]!r} has two rows of {visit} {text[row]!r} ({len(twice):,} rows too many), and "
-            "there is no sample_id: each row is one visit of one person; join the rows or add a sample_id"
+            f"{where}: person {person[row]!r} has two rows of {visit} {text[row]!r} ({len(twice):,} rows too many), "
+            "and there is no sample_id: each row is one visit of one person; join the rows or add a sample_id"
         )
     return made.astype(object), f"no sample_id: made of person_id and {visit}, as in {made.iloc[0]!r}"
 

@@ -99,13 +99,13 @@ def read_table(path: Path | str, *, is_id: Callable[[str], bool] = id_header) ->
     return _with_text_ids(frame, is_id)
 
 
-def write_table(frame: pd.DataFrame, path: Path | str) -> Path:
+def write_table(frame: pd.DataFrame | pa.Table, path: Path | str) -> Path:
     """Write a table to a file, whole or not at all.
 
     Parameters
     ----------
-    frame : DataFrame
-        Its columns are written, its index is not.
+    frame : DataFrame or Arrow table
+        The columns of a DataFrame are written, its index is not.
     path : path
         ``.csv``, ``.tsv`` (also ``.gz``), ``.parquet``, or ``.json`` (a list of rows, null where missing). In text a
         float is the shortest number that reads back to the same bits, and a missing value an empty field.
@@ -119,6 +119,14 @@ def write_table(frame: pd.DataFrame, path: Path | str) -> Path:
     check_writable(target)
     with writing(str(target), "nothing was written"), _complete(target) as temporary:
         _write(frame, target, temporary)
+    return target
+
+
+def write_json(content: Any, path: Path | str) -> Path:
+    """Plain data as a JSON file, whole or not at all."""
+    target = Path(path)
+    with writing(str(target), "nothing was written"), _complete(target) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return target
 
 
@@ -291,10 +299,10 @@ def _complete(target: Path) -> Iterator[Path]:
         raise
 
 
-def _write(frame: pd.DataFrame, target: Path, temporary: Path) -> None:
+def _write(frame: pd.DataFrame | pa.Table, target: Path, temporary: Path) -> None:
     ending = _bare_ending(target)
     # Arrow takes NaN of a frame as missing.
-    table = pa.Table.from_pandas(frame, preserve_index=False)
+    table = frame if isinstance(frame, pa.Table) else pa.Table.from_pandas(frame, preserve_index=False)
     if ending == ".json":
         rows = (json.dumps(row, ensure_ascii=False) for row in table.to_pylist())
         temporary.write_text("[\n" + ",\n".join(rows) + "\n]\n", encoding="utf-8")

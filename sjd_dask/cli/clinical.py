@@ -1,0 +1,84 @@
+"""Clinical scores of a sheet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sjd_dask.cli import text
+from sjd_dask.cli.options import ClusterOption, Commands, JsonOption, WorkersOption, emit, say, warn
+
+commands = Commands()
+
+
+@commands.command()
+def score(
+    sheet: Annotated[
+        str,
+        typer.Argument(metavar="SHEET", help=".csv, .tsv (.gz), .parquet, a folder of Parquet parts, or a cohort."),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help=".csv, .tsv (.gz), .parquet or .json")],
+    measure: Annotated[
+        list[str],
+        typer.Option("--measure", metavar="M", help="A measure, such as acr-eular or essdai; repeatable; or all."),
+    ],
+    units: Annotated[
+        list[str] | None, typer.Option("--units", metavar="COLUMN=UNIT", help="Such as igg=mg/dL; repeatable.")
+    ] = None,
+    mapping: Annotated[
+        Path | None, typer.Option("--mapping", metavar="FILE", help="YAML: the sheet's columns as canonical ones.")
+    ] = None,
+    domains: Annotated[
+        str | None, typer.Option("--domains", metavar="A,B", help="ESSDAI domains to score; default: all.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", metavar="QUERY", help="Rows that are baselines; default: first visits.")
+    ] = None,
+    definition: Annotated[
+        list[str] | None,
+        typer.Option("--definition", metavar="NAME=FILE", help="YAML laid over a shipped definition; repeatable."),
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option("--reference", metavar="FILE", help="Reference cohort of the axes; default: SHEET.")
+    ] = None,
+    save_reference: Annotated[
+        Path | None, typer.Option("--save-reference", metavar="FILE", help="Keep SHEET as a reference of the axes.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="FILE", help="Model of nsst or integrated, made by --fit.")
+    ] = None,
+    fit: Annotated[
+        Path | None, typer.Option("--fit", metavar="FILE", help="Fit nsst or integrated on SHEET and keep the model.")
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", metavar="NAME=VALUE", help="Another option of a measure, as in Python; repeatable."),
+    ] = None,
+    cluster: ClusterOption = "local",
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Clinical scores of every row of a sheet, each with its range under missing items, and why it is open."""
+    from sjd_dask.jobs.score_sheet import definition_files, option_pairs, score_sheet, unit_pairs
+
+    named: dict[str, Any] = {"domains": domains, "baseline": baseline}
+    done = score_sheet(
+        sheet,
+        out,
+        measures=measure,
+        mapping=mapping,
+        units=unit_pairs(units or []),
+        definitions=definition_files(definition or []),
+        options={**{key: value for key, value in named.items() if value is not None}, **option_pairs(option or [])},
+        reference=reference,
+        save_reference=save_reference,
+        model=model,
+        fit=fit,
+        cluster=cluster,
+        workers=workers,
+    )
+    say(done.notes)
+    warn(done.warnings)
+    emit(as_json, done.to_json(), text.score_text(done.to_json()))

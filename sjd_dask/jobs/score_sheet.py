@@ -1,0 +1,260 @@
+"""`sjd score`: a clinical sheet in, a table of scores out.
+
+Small sheets are scored in this process. Large ones are cut by rows, or by persons where a measure looks at a person's
+other visits, and go over Dask; every row gets the same bits either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import yaml
+
+from sjd_dask.clinical.definitions import definition_names, did_you_mean
+from sjd_dask.clinical.measures import MEASURES, Measure, computable, find_measure, require_columns, score
+from sjd_dask.errors import SpecError
+from sjd_dask.jobs.clinical_sheet import ClinicalSheet, open_sheet
+from sjd_dask.jobs.score_models import prepare
+from sjd_dask.jobs.score_summary import summarise
+from sjd_dask.jobs.score_table import as_table
+from sjd_dask.jobs.sheet_files import check_writable, write_json, write_table
+
+if TYPE_CHECKING:
+    from sjd_dask.clinical.sheet import Sheet
+
+ALL = "all"
+# Fewer rows are scored before a worker process could start.
+ROWS_HERE = 200_000
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What `score_sheet` did.
+
+    Attributes
+    ----------
+    files : list of str
+        What was written, the scores first.
+    n_rows : int
+    measures : list of str
+    summary : dict
+        See `score_summary.summarise`.
+    notes, warnings : list of str
+    """
+
+    files: list[str]
+    n_rows: int
+    measures: list[str]
+    summary: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "file": self.files[0],
+            "files": self.files,
+            "n_rows": self.n_rows,
+            "measures": {name: self.summary[name] for name in self.measures},
+            "notes": self.notes,
+            "warnings": self.warnings,
+        }
+
+
+def score_sheet(
+    path: Path | str,
+    out: Path | str,
+    *,
+    measures: Sequence[str],
+    mapping: Path | str | None = None,
+    units: Mapping[str, str] | None = None,
+    definitions: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    reference: Path | str | None = None,
+    save_reference: Path | str | None = None,
+    model: Path | str | None = None,
+    fit: Path | str | None = None,
+    cluster: str | Path = "local",
+    workers: int | None = None,
+    partition_rows: int | None = None,
+) -> Scored:
+    """Score a clinical sheet and write the table.
+
+    Parameters
+    ----------
+    path : path or URL
+        The sheet: a file, a folder of Parquet parts, or a cohort (its sample sheet).
+    out : path
+        ``.csv``, ``.tsv`` (also ``.gz``), ``.parquet`` or ``.json``.
+    measures : sequence of str
+        Names of `clinical.MEASURES`; ``all``: every one of which the sheet has a column.
+    mapping : path, optional
+        Mapping file of a sheet with other column names.
+    units : mapping, optional
+        Unit by column.
+    definitions : mapping, optional
+        Definition -> YAML file (or mapping) laid over the shipped one.
+    options : mapping, optional
+        Options of the measures (``domains``, ``baseline``, ...); each goes to the measures that take it.
+    reference : path, optional
+        Reference cohort of the axes, as `save_reference` writes it. Default: the sheet itself.
+    save_reference : path, optional
+        Where the reference that was used is kept, JSON.
+    model : path, optional
+        Model of a measure that wants one (``nsst``, ``integrated``).
+    fit : path, optional
+        Fit that model on the sheet, use it, and keep it there, JSON.
+    cluster, workers
+        Where a large sheet is scored. A sheet below `ROWS_HERE` rows is scored in this process unless another cluster
+        than ``local`` or a number of workers is given.
+    partition_rows : int, optional
+        Rows of a partition, about. Results don't depend on it.
+
+    Returns
+    -------
+    Scored
+
+    Raises
+    ------
+    SpecError
+        An unknown measure, option, definition, unit or column; a sheet that has nothing a measure needs; an ending of
+        `out` that names no format.
+    DataError
+        A sheet that can't be read, or a value that isn't allowed or plausible: names sample and column. Nothing is
+        written.
+    """
+    target = Path(out)
+    check_writable(target)
+    asked = [] if ALL in measures else [find_measure(name) for name in measures]
+    opened = open_sheet(path, mapping=mapping, units=units, definitions=definitions)
+    sheet = opened.read()
+    chosen = list({one.name: one for one in asked or _every(sheet)}.values())
+    for one in chosen:
+        require_columns(sheet, one.needs, one.name)
+    prepared = prepare(
+        opened, sheet, chosen, dict(options or {}), Path(str(path)).name, reference, save_reference, model, fit
+    )
+    given = _checked_options(chosen, prepared.options)
+    table = _score(opened, sheet, chosen, given, target, cluster, workers, partition_rows)
+    write_table(table, target)
+    for file, content in prepared.files.items():
+        write_json(content, file)
+    return Scored(
+        [str(target), *map(str, prepared.files)],
+        table.num_rows,
+        [one.name for one in chosen],
+        summarise(table, chosen),
+        opened.notes,
+        _near_misses(sheet),
+    )
+
+
+def _every(sheet: Sheet) -> list[Measure]:
+    found = [MEASURES[name] for name in computable(sheet)]
+    if not found:
+        near = "".join(f"; {text}" for text in _near_misses(sheet)[:5])
+        raise SpecError(f"the sheet has none of the columns that a measure reads{near}. A mapping file gives its names")
+    return found
+
+
+def _checked_options(chosen: Sequence[Measure], options: dict[str, Any]) -> dict[str, Any]:
+    taken = {name for one in chosen for name in one.options}
+    for name in options:
+        if name not in taken:
+            measures = ", ".join(one.name for one in chosen)
+            raise SpecError(
+                f"none of {measures} takes an option {name!r}{did_you_mean(name, taken)}; options here: "
+                f"{', '.join(sorted(taken)) or 'none'}"
+            )
+    return options
+
+
+def _near_misses(sheet: Sheet) -> list[str]:
+    """Columns that were not read and whose names are nearly a known one."""
+    return [f"column {header!r} was not read{hint}" for header, hint in sheet.unknown.items() if hint]
+
+
+def _score(
+    opened: ClinicalSheet,
+    sheet: Sheet,
+    chosen: Sequence[Measure],
+    options: Mapping[str, Any],
+    target: Path,
+    cluster: str | Path,
+    workers: int | None,
+    partition_rows: int | None,
+) -> pa.Table:
+    small = sheet.n < ROWS_HERE and partition_rows is None and workers is None and cluster == "local"
+    if small or sheet.n < 2:
+        found = score(sheet, [one.name for one in chosen], definitions=opened.definitions, **options)
+        return as_table(found, chosen)
+    from sjd_dask.jobs.score_partitions import score_in_partitions
+
+    return score_in_partitions(
+        opened, sheet, chosen, options, target, cluster=cluster, workers=workers, partition_rows=partition_rows
+    )
+
+
+def definition_files(given: Sequence[str]) -> dict[str, Path]:
+    """Definitions of the command line: ``NAME=FILE``, or a file that is called as the definition.
+
+    Raises
+    ------
+    SpecError
+        Neither tells which definition it is.
+    """
+    found: dict[str, Path] = {}
+    for one in given:
+        name, separator, file = one.partition("=")
+        path = Path(file if separator else one)
+        name = (name if separator else path.stem).strip().replace("-", "_")
+        if name not in definition_names():
+            raise SpecError(
+                f"--definition {one!r}: no definition is called {name!r}{did_you_mean(name, definition_names())}; write "
+                f"NAME=FILE, where NAME is one of {', '.join(definition_names())}"
+            )
+        if name in found:
+            raise SpecError(f"--definition: {name!r} is given twice")
+        found[name] = path
+    return found
+
+
+def unit_pairs(given: Sequence[str]) -> dict[str, str]:
+    """Units of the command line, ``column=unit``.
+
+    Raises
+    ------
+    SpecError
+        One is written otherwise.
+    """
+    found: dict[str, str] = {}
+    for one in given:
+        name, separator, unit = one.partition("=")
+        if not separator or not name.strip() or not unit.strip():
+            raise SpecError(f"--units {one!r}: write it as column=unit, such as igg=mg/dL")
+        found[name.strip()] = unit.strip()
+    return found
+
+
+def option_pairs(given: Sequence[str]) -> dict[str, Any]:
+    """Options of the command line, ``name=value``; the value is YAML.
+
+    Raises
+    ------
+    SpecError
+        One is written otherwise.
+    """
+    found: dict[str, Any] = {}
+    for one in given:
+        name, separator, value = one.partition("=")
+        if not separator or not name.strip():
+            raise SpecError(f"--option {one!r}: write it as name=value, such as laboratory=use")
+        try:
+            found[name.strip().replace("-", "_")] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise SpecError(f"--option {one!r}: the value is not valid YAML: {error}") from None
+    return found
