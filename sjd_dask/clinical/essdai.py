@@ -10,7 +10,7 @@ import pandas as pd
 
 from sjd_dask.clinical.definitions import Overrides, did_you_mean, load_definition
 from sjd_dask.clinical.laboratory import DOMAINS, derived_levels
-from sjd_dask.clinical.measures import Measure, interval_columns
+from sjd_dask.clinical.measures import Measure, interval_columns, text_kept
 from sjd_dask.clinical.reasons import by_pattern, missing_reason
 from sjd_dask.clinical.sheet import Sheet, canonical_name
 from sjd_dask.clinical.weighted_sum import item_names, strata, use_recorded, weighted_sum
@@ -20,14 +20,13 @@ _WAYS = ("propose", "use", "ignore")
 
 
 def _from_laboratory(
-    sheet: Sheet, items: Sequence[str], levels: np.ndarray, way: str, definitions: Overrides | None
-) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], np.ndarray]:
-    """Least and greatest level of missing domains, what was proposed, and which domains were derived."""
-    low = np.full(levels.shape, np.nan)
-    high = np.full(levels.shape, np.nan)
+    sheet: Sheet, items: Sequence[str], way: str, definitions: Overrides | None
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
+    """By domain, least and greatest level of the missing ones and what was proposed; and which were derived."""
+    low: dict[str, np.ndarray] = {}
+    high: dict[str, np.ndarray] = {}
     proposed: dict[str, np.ndarray] = {}
-    derived: list[np.ndarray] = []
-    names: list[str] = []
+    derived: dict[str, np.ndarray] = {}
     definition: Mapping[str, Any] = load_definition("laboratory", definitions)
     for domain in DOMAINS:
         if domain not in items:
@@ -35,18 +34,18 @@ def _from_laboratory(
         if way == "ignore":
             proposed[f"{domain}_proposed"] = np.full(sheet.n, np.nan)
             continue
-        place = list(items).index(domain)
-        least, most, _ = derived_levels(sheet, domain, definition)
+        least, most = derived_levels(sheet, domain, definition)
         proposed[f"{domain}_proposed"] = np.where(least == most, least, np.nan)
         origin = sheet.flag(definition["origin"][domain]["column"])
-        counts = np.isnan(levels[:, place]) & ((origin == 1) if way == "propose" else (origin != 0))
-        low[counts, place] = least[counts]
-        high[counts, place] = most[counts]
-        derived.append(counts & (least == most))
-        names.append(domain)
-    if not names:
+        counts = np.isnan(sheet.level(domain)) & ((origin == 1) if way == "propose" else (origin != 0))
+        low[domain] = np.where(counts, least, np.nan)
+        high[domain] = np.where(counts, most, np.nan)
+        derived[domain] = counts & (least == most)
+    if not derived:
         return low, high, proposed, np.full(sheet.n, "", dtype=object)
-    text = by_pattern(derived, lambda *on: ", ".join(name for name, one in zip(names, on, strict=True) if one))
+    text = by_pattern(
+        list(derived.values()), lambda *on: ", ".join(name for name, one in zip(derived, on, strict=True) if one)
+    )
     return low, high, proposed, text
 
 
@@ -70,18 +69,20 @@ def _score(
         raise SpecError(f"laboratory: {way!r}{did_you_mean(way, _WAYS)}; use {', '.join(_WAYS)}")
     definition = load_definition(name, definitions)
     items = item_names(definition, _domains(domains, definitions), "domains")
-    levels = np.column_stack([sheet.level(item) for item in items])
-    low, high, proposed, derived = _from_laboratory(sheet, items, levels, way, definitions)
-    summed = weighted_sum(levels, definition, items, low=low, high=high)
-    known = ~np.isnan(levels) | (low == high)
-    reason = missing_reason(known, items)
+    levels = [sheet.level(item) for item in items]
+    low, high, proposed, derived = _from_laboratory(sheet, items, way, definitions)
+    summed = weighted_sum(np.array(levels).T, definition, items, low=low, high=high)
+    known = [~np.isnan(level) for level in levels]
+    for item in low:
+        known[items.index(item)] |= low[item] == high[item]
+    reason = missing_reason(np.array(known).T, items)
     whole = items == item_names(definition)
     if whole and sheet.has(definition["recorded"]["column"]):
         recorded = sheet.number(definition["recorded"]["column"])
         summed, reason = use_recorded(summed, recorded, float(definition["recorded"]["tolerance"]), reason)
     least, most = summed["min"].to_numpy(), summed["max"].to_numpy()
     bands = strata(least, most, definition) if whole else np.full(sheet.n, None, dtype=object)
-    return pd.DataFrame(
+    return text_kept(
         {
             name: summed["value"],
             f"{name}_min": least,

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from sjd_dask.clinical.definitions import Overrides, load_definition
-from sjd_dask.clinical.measures import Measure, interval_columns
+from sjd_dask.clinical.measures import Measure, interval_columns, text_kept
 from sjd_dask.clinical.reasons import missing_reason
 from sjd_dask.clinical.sheet import Sheet
 from sjd_dask.clinical.threeway import below
@@ -42,7 +42,7 @@ def esspri(sheet: Sheet, *, definitions: Overrides | None = None) -> pd.DataFram
     """
     definition = load_definition("esspri", definitions)
     items = item_names(definition)
-    levels = np.column_stack([sheet.number(item) for item in items])
+    levels = np.array([sheet.number(item) for item in items]).T
     summed = weighted_sum(levels, definition, items)
     reason = missing_reason(~np.isnan(levels), items)
     column = definition["recorded"]["column"]
@@ -51,7 +51,7 @@ def esspri(sheet: Sheet, *, definitions: Overrides | None = None) -> pd.DataFram
     least, most = summed["min"].to_numpy(), summed["max"].to_numpy()
     cut = float(definition["acceptable"]["below"])
     surely, possibly = below(most, cut), below(least, cut)
-    return pd.DataFrame(
+    return text_kept(
         {
             "esspri": summed["value"],
             "esspri_min": least,

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sjd_dask.clinical.definitions import Overrides, load_definition
-from sjd_dask.clinical.measures import Measure
+from sjd_dask.clinical.measures import Measure, text_kept
 from sjd_dask.clinical.reasons import missing_reason
 from sjd_dask.clinical.sheet import Sheet
 from sjd_dask.clinical.threeway import above, all_of, at_least, at_most, below
@@ -40,14 +40,23 @@ def _condition(sheet: Sheet, entry: Mapping[str, Any], rule: str) -> np.ndarray:
     return answer
 
 
-def _columns_of(entry: Mapping[str, Any]) -> list[str]:
-    """Columns of a condition; where one stands in for another, the one more often recorded (the last)."""
-    return _columns_of(entry["if_missing"]) if "if_missing" in entry else [entry["column"]]
+def _deciding_column(entry: Mapping[str, Any]) -> str:
+    """The column that would decide a condition; where one stands in for another, the last."""
+    return _deciding_column(entry["if_missing"]) if "if_missing" in entry else str(entry["column"])
 
 
-def derived_levels(
-    sheet: Sheet, domain: str, definition: Mapping[str, Any]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _rules(sheet: Sheet, domain: str, definition: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], np.ndarray]]:
+    """The domain's rules, each with its answer: 1, 0, NaN unknown."""
+    rules = []
+    for name, rule in definition[domain].items():
+        level = rule.get("level")
+        if isinstance(level, bool) or not isinstance(level, (int, float)) or not rule.get("when"):
+            raise SpecError(f"definition 'laboratory', rule {name!r}: it needs a level and at least one condition")
+        rules.append((rule, all_of(*(_condition(sheet, one, name) for one in rule["when"]))))
+    return rules
+
+
+def derived_levels(sheet: Sheet, domain: str, definition: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Least and greatest level of a domain that the laboratory values allow.
 
     Parameters
@@ -61,30 +70,33 @@ def derived_levels(
 
     Returns
     -------
-    low, high, reason
-        (n,) levels, and the values that are missing where the two differ. Without any value: 0 and the highest.
+    low, high
+        (n,) levels. Without any value: 0 and the highest.
 
     References
     ----------
     ESSDAI's definitions of the two domains (K).
     """
+    return _interval(sheet, _rules(sheet, domain, definition))
+
+
+def _interval(sheet: Sheet, rules: list[tuple[Mapping[str, Any], np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
     low, high = np.zeros(sheet.n), np.zeros(sheet.n)
-    open_rules: dict[str, np.ndarray] = {}
-    answers = []
-    for name, rule in definition[domain].items():
-        answer = all_of(*(_condition(sheet, one, name) for one in rule["when"]))
-        level = float(rule["level"])
-        low = np.where(answer == 1, np.maximum(low, level), low)
-        high = np.where(answer != 0, np.maximum(high, level), high)
-        answers.append((rule, level, np.isnan(answer)))
-    for rule, level, unknown in answers:
-        matters = unknown & (level > low)
-        for condition in rule["when"]:
-            for column in _columns_of(condition):
-                absent = matters & np.isnan(sheet.number(column))
-                open_rules[column] = open_rules.get(column, np.zeros(sheet.n, dtype=bool)) | absent
-    known = ~np.column_stack(list(open_rules.values()))
-    return low, high, missing_reason(known, list(open_rules))
+    for rule, answer in rules:
+        np.maximum(low, float(rule["level"]) * (answer == 1), out=low)
+        np.maximum(high, float(rule["level"]) * (answer != 0), out=high)
+    return low, high
+
+
+def _open(sheet: Sheet, rules: list[tuple[Mapping[str, Any], np.ndarray]], low: np.ndarray) -> np.ndarray:
+    """Which missing values leave the domain open, as texts."""
+    absent: dict[str, np.ndarray] = {}
+    for rule, answer in rules:
+        matters = np.isnan(answer) & (float(rule["level"]) > low)
+        for column in dict.fromkeys(_deciding_column(one) for one in rule["when"]):
+            here = matters & np.isnan(sheet.number(column))
+            absent[column] = absent[column] | here if column in absent else here
+    return missing_reason(~np.array(list(absent.values())).T, list(absent))
 
 
 def laboratory(sheet: Sheet, *, definitions: Overrides | None = None) -> pd.DataFrame:
@@ -110,12 +122,13 @@ def laboratory(sheet: Sheet, *, definitions: Overrides | None = None) -> pd.Data
     definition = load_definition("laboratory", definitions)
     parts: dict[str, np.ndarray] = {}
     for domain in DOMAINS:
-        low, high, reason = derived_levels(sheet, domain, definition)
+        rules = _rules(sheet, domain, definition)
+        low, high = _interval(sheet, rules)
         parts[f"{domain}_proposed"] = np.where(low == high, low, np.nan)
         parts[f"{domain}_proposed_min"] = low
         parts[f"{domain}_proposed_max"] = high
-        parts[f"{domain}_proposed_reason"] = reason
-    return pd.DataFrame(parts)
+        parts[f"{domain}_proposed_reason"] = _open(sheet, rules, low)
+    return text_kept(parts)
 
 
 def _result_columns() -> dict[str, tuple[str, str]]:

@@ -64,6 +64,21 @@ def interval_columns(name: str, title: str) -> dict[str, tuple[str, str]]:
     }
 
 
+def text_kept(columns: Mapping[str, Any]) -> pd.DataFrame:
+    """A DataFrame of these columns in which texts stay plain objects, whatever the library would make of them.
+
+    So a column of texts has one type whether or not some rows, or all, have none.
+    """
+    return pd.DataFrame(
+        {
+            name: pd.Series(values, dtype=object)
+            if getattr(getattr(values, "dtype", None), "kind", "") == "O"
+            else values
+            for name, values in columns.items()
+        }
+    )
+
+
 # Name -> module of this room and the Measure in it; loaded when first asked for.
 _WHERE: dict[str, tuple[str, str]] = {
     "essdai": ("essdai", "ESSDAI"),

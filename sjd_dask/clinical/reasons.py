@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-_PER_WORD = 62  # bits of an int64 that can be used without its sign
+_BYTES = 7  # bytes of an int64 that are used, its sign left alone
+_PER_WORD = 8 * _BYTES
 
 
 def by_pattern(codes: Sequence[np.ndarray], make: Callable[..., str | None]) -> np.ndarray:
@@ -29,10 +30,10 @@ def by_pattern(codes: Sequence[np.ndarray], make: Callable[..., str | None]) -> 
     numpy.ndarray
         (n,) objects.
     """
-    group = np.zeros(len(codes[0]), dtype=np.int64)
-    for one in codes:
+    group, _ = pd.factorize(np.asarray(codes[0]))
+    for one in codes[1:]:
         inner, distinct = pd.factorize(np.asarray(one))
-        group, _ = pd.factorize(group * max(len(distinct), 1) + inner)
+        group, _ = pd.factorize(group * np.int64(len(distinct) + 1) + inner)
     n_groups = int(group.max()) + 1 if len(group) else 0
     first = np.full(n_groups, -1, dtype=np.int64)
     first[group[::-1]] = np.arange(len(group))[::-1]
@@ -53,16 +54,22 @@ def missing_reason(known: np.ndarray, names: Sequence[str], prefix: str = "missi
         k names of the items.
     """
     known = np.asarray(known, dtype=bool)
+    k = known.shape[1]
     words = []
-    for start in range(0, known.shape[1], _PER_WORD):
+    for start in range(0, k, _PER_WORD):
         word = np.zeros(known.shape[0], dtype=np.int64)
-        for place in range(start, min(start + _PER_WORD, known.shape[1])):
-            word |= (~known[:, place]).astype(np.int64) << (place - start)
+        for place in range(start, min(start + _PER_WORD, k)):
+            word |= np.where(known[:, place], np.int64(0), np.int64(1) << (place - start))
         words.append(word)
+    # The text of each byte of a pattern is made once: many items make many patterns.
+    pieces = [
+        ["".join(f", {name}" for bit, name in enumerate(names[at : at + 8]) if byte >> bit & 1) for byte in range(256)]
+        for at in range(0, k, 8)
+    ]
 
     def text(*patterns: int) -> str:
-        absent = [name for i, name in enumerate(names) if patterns[i // _PER_WORD] >> (i % _PER_WORD) & 1]
-        return prefix + ", ".join(absent) if absent else ""
+        absent = "".join(table[patterns[i // _BYTES] >> 8 * (i % _BYTES) & 255] for i, table in enumerate(pieces))
+        return prefix + absent[2:] if absent else ""
 
     return by_pattern(words, text)
 

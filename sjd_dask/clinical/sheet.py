@@ -307,12 +307,11 @@ def _as_ids(series: pd.Series) -> pd.Series:
         series = series.astype("Float64").round(6)
         whole = (series.dropna() % 1 == 0).all()
         series = series.astype("Int64") if whole else series
-    missing = series.isna().to_numpy(dtype=bool, na_value=True).copy()
-    text = series.astype(object)
-    if pd.api.types.infer_dtype(text, skipna=True) != "string":
-        text = text.map(str, na_action="ignore")
-    missing |= np.fromiter((one is not None and not str(one).strip() for one in text), dtype=bool, count=len(text))
-    return text.where(~missing, None)
+    text = series.to_numpy(dtype=object)
+    if pd.api.types.infer_dtype(text, skipna=False) != "string":
+        missing = series.isna().to_numpy(dtype=bool, na_value=True)
+        text = np.array([None if no else str(one) for one, no in zip(text, missing, strict=True)], dtype=object)
+    return pd.Series([one if one and not one.isspace() else None for one in text], dtype=object)
 
 
 def _divisors(

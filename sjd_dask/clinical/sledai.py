@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from sjd_dask.clinical.definitions import Overrides, load_definition
-from sjd_dask.clinical.measures import Measure, interval_columns
+from sjd_dask.clinical.measures import Measure, interval_columns, text_kept
 from sjd_dask.clinical.reasons import missing_reason
 from sjd_dask.clinical.sheet import Sheet
 from sjd_dask.clinical.weighted_sum import item_names, strata, use_recorded, weighted_sum
@@ -41,14 +41,14 @@ def sledai(sheet: Sheet, *, definitions: Overrides | None = None) -> pd.DataFram
     """
     definition = load_definition("sledai", definitions)
     items = item_names(definition)
-    levels = np.column_stack([sheet.level(item) for item in items])
+    levels = np.array([sheet.level(item) for item in items]).T
     summed = weighted_sum(levels, definition, items)
     column = definition["recorded"]["column"]
     recorded = sheet.number(column)
     reason = missing_reason(~np.isnan(levels), items)
     summed, reason = use_recorded(summed, recorded, float(definition["recorded"]["tolerance"]), reason)
     least, most = summed["min"].to_numpy(), summed["max"].to_numpy()
-    return pd.DataFrame(
+    return text_kept(
         {
             "sledai": summed["value"],
             "sledai_min": least,

@@ -17,6 +17,7 @@ from sjd_dask.clinical.reasons import by_pattern
 from sjd_dask.clinical.threeway import at_least
 from sjd_dask.errors import SpecError
 
+_BLOCK = 32_768  # rows at a time, so that what is added up stays in the processor's cache
 _DECIMALS = 9  # sums of decimal items are rounded here, so that 0.1 + 0.2 is 0.3
 
 
@@ -59,8 +60,8 @@ def weighted_sum(
     definition: Mapping[str, Any],
     items: Sequence[str] | None = None,
     *,
-    low: np.ndarray | None = None,
-    high: np.ndarray | None = None,
+    low: Mapping[str, np.ndarray] | None = None,
+    high: Mapping[str, np.ndarray] | None = None,
 ) -> pd.DataFrame:
     """Sum of weight times level, and what it can be under the missing items.
 
@@ -73,7 +74,7 @@ def weighted_sum(
     items
         The k items; all of the definition by default.
     low, high
-        (n, k) least and greatest level of a missing item where something is known about it (NaN: nothing is). An item
+        By item, (n,) least and greatest level where something is known about a missing one (NaN: nothing is). An item
         whose two agree counts as known.
 
     Returns
@@ -92,15 +93,18 @@ def weighted_sum(
         raise ValueError(f"levels of {len(chosen)} items expected, shape {levels.shape} given")
     weights, least, greatest = _limits(definition, chosen)
     n = len(levels)
-    smallest, largest, known = np.zeros(n), np.zeros(n), np.zeros(n, dtype=np.int64)
-    for place, weight in enumerate(weights):
-        level = levels[:, place]
-        here = ~np.isnan(level)
-        below = np.where(here, level, _bound(low, place, least[place], n))
-        above = np.where(here, level, _bound(high, place, greatest[place], n))
-        smallest += weight * below
-        largest += weight * above
-        known += here | (below == above)
+    smallest, largest = np.zeros(n), np.zeros(n)
+    known = np.full(n, len(chosen), dtype=np.int64)
+    for start in range(0, n, _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        for place, name in enumerate(chosen):
+            level = levels[rows, place]
+            missing = np.isnan(level)
+            below = np.where(missing, _bound(low, name, rows, least[place]), level)
+            above = np.where(missing, _bound(high, name, rows, greatest[place]), level)
+            known[rows] -= missing & (below != above)
+            smallest[rows] += weights[place] * below
+            largest[rows] += weights[place] * above
     smallest, largest = np.round(smallest, _DECIMALS), np.round(largest, _DECIMALS)
     if definition.get("combine", {}).get("how", "sum") == "mean":
         smallest, largest = smallest / len(chosen), largest / len(chosen)
@@ -108,10 +112,11 @@ def weighted_sum(
     return pd.DataFrame({"value": value, "min": smallest, "max": largest, "known": known, "items": len(chosen)})
 
 
-def _bound(given: np.ndarray | None, place: int, otherwise: float, n: int) -> np.ndarray:
-    if given is None:
-        return np.full(n, otherwise)
-    return np.where(np.isnan(given[:, place]), otherwise, given[:, place])
+def _bound(given: Mapping[str, np.ndarray] | None, name: str, rows: slice, otherwise: float) -> np.ndarray | float:
+    if not given or name not in given:
+        return otherwise
+    part = given[name][rows]
+    return np.where(np.isnan(part), otherwise, part)
 
 
 def strata(low: np.ndarray, high: np.ndarray, definition: Mapping[str, Any], section: str = "activity") -> np.ndarray:
