@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sjd_dask import names
 from sjd_dask.clinical.definitions import Overrides, did_you_mean, load_definition
 from sjd_dask.clinical.measures import Measure, find_measure, interval_columns
-from sjd_dask.clinical.reasons import join_reasons, missing_reason, where_reason
+from sjd_dask.clinical.reasons import join_reasons, missing_reason
 from sjd_dask.clinical.response_rules import EXACT_ONLY, Interval, judge
 from sjd_dask.clinical.sheet import Sheet
 from sjd_dask.clinical.threeway import any_of, bounds
@@ -155,7 +155,7 @@ def change(sheet: Sheet, *, baseline: str | None = None, definitions: Overrides 
         columns[f"{one['measure']}_acceptable"] = _answers(judge(key, one, follow, follow), None)
     columns["change_baseline"] = _baseline_ids(sheet, found)
     missing = missing_reason(np.stack(list(known.values()), axis=1), list(known))
-    columns["change_reason"] = join_reasons(found.reason, missing)
+    columns["change_reason"] = np.where(found.follows, missing, found.reason)
     return _table(columns)
 
 
@@ -190,12 +190,13 @@ def _respond(sheet: Sheet, name: str, baseline: str | None, definitions: Overrid
     if "evaluable" in rules:
         evaluable = np.sum([_any_known(tests, sheet.n) for tests in flags.values()], axis=0)
         columns[f"{name}_evaluable"] = evaluable
-        answer, imputed = _impute(name, rules["evaluable"], evaluable, answer, found.follows, len(domains))
-        reason = join_reasons(imputed, reason)
+        few = found.follows & (evaluable < rules["evaluable"]["at_least"])
+        answer, said = _impute(name, rules["evaluable"], few, answer, len(domains))
+        reason[few] = join_reasons(np.full(few.sum(), said, dtype=object), reason[few])
     columns[f"{name}_responder"] = _answers(answer, found.follows)
     columns.update({f"{name}_{domain}": flag for domain, flag in met.items()})
     columns[f"{name}_baseline"] = _baseline_ids(sheet, found)
-    columns[f"{name}_reason"] = join_reasons(found.reason, reason)
+    columns[f"{name}_reason"] = np.where(found.follows, reason, found.reason)
     return _table(columns)
 
 
@@ -205,15 +206,14 @@ def _table(columns: dict[str, Any]) -> pd.DataFrame:
 
 
 def _impute(
-    name: str, rule: Mapping[str, Any], evaluable: NDArray[np.int64], answer: Floats, follows: Any, n_items: int
-) -> tuple[Floats, NDArray[np.object_]]:
+    name: str, rule: Mapping[str, Any], few: NDArray[np.bool_], answer: Floats, n_items: int
+) -> tuple[Floats, str]:
     """The published answer where too few items can be evaluated, and the words that say so."""
     otherwise = rule["otherwise"]
     if otherwise not in (NO, UNDETERMINED):
         raise SpecError(f"definition {name!r}: evaluable: otherwise is {NO!r} or {UNDETERMINED!r}, not {otherwise!r}")
-    few = follows & (evaluable < rule["at_least"])
     said = f"fewer than {rule['at_least']} of {n_items} items can be evaluated: counted as {otherwise}"
-    return np.where(few, 0.0 if otherwise == NO else np.nan, answer), where_reason(few, said)
+    return np.where(few, 0.0 if otherwise == NO else np.nan, answer), said
 
 
 def _visits(sheet: Sheet, name: str, baseline: str | None) -> Baselines:
