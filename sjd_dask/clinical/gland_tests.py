@@ -102,6 +102,11 @@ def read_test(sheet: Sheet, test: Mapping[str, Any]) -> Reading:
     return Reading(found, eyes, contradicts)
 
 
+def answer(sheet: Sheet, test: Mapping[str, Any]) -> np.ndarray:
+    """The answer of a test for each row, (n,): see `read_test`."""
+    return read_test(sheet, test).answer
+
+
 def _one(sheet: Sheet, column: str, test: Mapping[str, Any]) -> np.ndarray:
     return cut(sheet.number(column), test) if sheet.has(column) else np.full(sheet.n, np.nan)
 
