@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -334,6 +334,7 @@ def create_cohort(
     catalogue: str | None = None,
     name: str | None = None,
     layout: Layout | None = None,
+    fill: Callable[[Catalogue], object] | None = None,
 ) -> Cohort:
     """Make an empty cohort.
 
@@ -349,6 +350,8 @@ def create_cohort(
         Default: the folder's name.
     layout : Layout, optional
         Chunk shape.
+    fill : callable, optional
+        Called with the new catalogue before the folder is a cohort to anybody.
 
     Raises
     ------
@@ -373,6 +376,8 @@ def create_cohort(
     if opened.is_sqlite and Path(str(engine_url(opened.url).database)).exists():
         raise SpecError(f"{engine_url(opened.url).database} exists; move it away or name another catalogue")
     migrate.create(opened, cohort_name)
+    if fill is not None:
+        fill(opened)
     text = "\n".join(
         [
             "# A cohort of sjd-dask. Paths are relative to this file.",
@@ -389,7 +394,7 @@ def create_cohort(
     )
     # Written last: a folder is a cohort once this file exists.
     home.write_bytes(COHORT_FILE, text.encode())
-    return Cohort(home, cohort_name, _data(home, data or "."), opened, shape)
+    return Cohort(home, cohort_name, data_place(home, data or "."), opened, shape)
 
 
 def open_cohort(path: str | Path, timeout: float = 30.0) -> Cohort:
@@ -428,10 +433,11 @@ def open_cohort(path: str | Path, timeout: float = 30.0) -> Cohort:
         # Connecting would make an empty one.
         raise DataError(f"the catalogue {engine_url(catalogue.url).database} is lost; restore it from a backup")
     migrate.open_checked(catalogue)
-    return Cohort(home, name, _data(home, data), catalogue, layout)
+    return Cohort(home, name, data_place(home, data), catalogue, layout)
 
 
-def _data(home: Files, data: str) -> Files:
+def data_place(home: Files, data: str) -> Files:
+    """Where a cohort keeps its bytes: a URL or absolute folder, or a folder relative to its own."""
     if is_url(data) or Path(data).is_absolute():
         return Files(data)
     if data in (".", ""):
