@@ -1,0 +1,116 @@
+"""The columns of a design's tables: type and meaning."""
+
+from __future__ import annotations
+
+_WHERE = {
+    "design": ("string", "pure (everyone belongs to the target strata), all_comers, stratified or enriched"),
+    "endpoint": ("string", "name of the endpoint"),
+    "analysis": (
+        "string",
+        "all (stratified by call in a stratified design), target (those called target) or interaction",
+    ),
+}
+_ARMS = {
+    "n_treatment": ("integer", "persons with an outcome in the treatment arm"),
+    "n_control": ("integer", "persons with an outcome in the control arm"),
+    "n_total": ("integer", "of both arms"),
+}
+
+#: Table -> column -> (type, text).
+TABLES: dict[str, dict[str, tuple[str, str]]] = {
+    "sizes": {
+        **_WHERE,
+        "effect": ("number", "expected effect among those compared, in the endpoint's units"),
+        "used": ("number", "share of the enrolled that the comparison uses"),
+        **_ARMS,
+        "n_total_rule": ("integer", "by N / p^2 and N / PPV^2; missing where the treatment acts outside the target"),
+        "n_enrolled": ("integer", "to randomise, with those who are lost"),
+        "n_screened": ("integer", "to screen, by the class and the other reasons to fail"),
+        "reason": ("string", "why there is no number, else empty"),
+    },
+    "power": {
+        **_WHERE,
+        "n_enrolled": ("integer", "persons enrolled in each trial"),
+        "n_used": ("number", "of those, expected with an outcome in this comparison"),
+        "effect": ("number", "expected effect, in the endpoint's units"),
+        "alpha": ("number", "level of the test"),
+        "power_formula": ("number", "by the normal or noncentral t distribution"),
+        "power_exact": ("number", "over every outcome of two binomial arms; missing for other comparisons"),
+        "power_simulated": ("number", "share of simulated trials with p at most alpha"),
+        "power_error": ("number", "Monte-Carlo standard error of power_simulated"),
+        "type_one_error": ("number", "the same share when the treatment does nothing in any stratum"),
+        "type_one_error_error": ("number", "Monte-Carlo standard error at a true share of alpha"),
+        "trials": ("integer", "simulated trials"),
+    },
+    "strata": {
+        "design": _WHERE["design"],
+        "endpoint": _WHERE["endpoint"],
+        "stratum": ("string", "true class"),
+        "target": ("boolean", "the treatment aims at it"),
+        "share_screened": ("number", "of those screened"),
+        "share_enrolled": ("number", "of those enrolled"),
+        "screened": ("number", "expected persons to screen"),
+        "enrolled": ("number", "expected persons enrolled"),
+        "enrolled_treatment": ("number", "of those, in the treatment arm"),
+        "enrolled_control": ("number", "of those, in the control arm"),
+        "called_target": ("number", "chance to be called target"),
+        "not_called": ("number", "chance to get no call"),
+        "control": ("number", "expected improvement or share of responders; missing where it wasn't said"),
+        "treatment": ("number", "the same under treatment"),
+        "effect": ("number", "treatment less control"),
+        "sd": ("number", "standard deviation within stratum and arm; missing for a binary endpoint"),
+    },
+    "methods": {
+        "endpoint": _WHERE["endpoint"],
+        "stratum": ("string", "the first target stratum, taken alone"),
+        "method": ("string", "normal, t; unpooled, pooled"),
+        **_ARMS,
+        "power": ("number", "by formula, of these whole numbers"),
+        "power_exact": ("number", "over every outcome of two binomial arms; missing for a continuous endpoint"),
+    },
+    "classifier": {
+        "stratum": ("string", "true class"),
+        "share": ("number", "of those screened"),
+        "target": ("boolean", "the treatment aims at it"),
+        "not_called": ("number", "chance to get no call"),
+        "called_target": ("number", "chance to be called target"),
+        "sensitivity": ("number", "chance to be called target among those with a call; target strata alone"),
+        "specificity": ("number", "chance not to be called target among those with a call; other strata alone"),
+    },
+    "calls": {
+        "call": ("string", "what the classifier says"),
+        "enrolled_when_enriched": ("boolean", "an enriched design takes them"),
+        "share": ("number", "of those screened"),
+        "target_share": ("number", "share of the target strata among them; the predictive value of a call"),
+        "share_STRATUM": ("number", "share of each stratum among them, a column a stratum"),
+    },
+    "hierarchy": {
+        "design": _WHERE["design"],
+        "order": ("integer", "place in the family"),
+        "endpoint": _WHERE["endpoint"],
+        "analysis": _WHERE["analysis"],
+        "method": ("string", "fixed_sequence, hochberg, holm or bonferroni"),
+        "alpha_alone": ("number", "level at which it is tested when no other hypothesis is rejected"),
+        "alpha_after_all_others": ("number", "level at which it is tested when all others are"),
+        "power_by_itself": ("number", "simulated, at the whole alpha"),
+        "power_in_hierarchy": ("number", "simulated, within the family"),
+        "power_error": ("number", "Monte-Carlo standard error of power_in_hierarchy"),
+    },
+    "familywise": {
+        "design": _WHERE["design"],
+        "method": ("string", "as in hierarchy"),
+        "without_effect": ("string", "endpoints on which the treatment does nothing; the others keep their effect"),
+        "alpha": ("number", "level of the family"),
+        "false_rejection": ("number", "share of simulated trials that reject a hypothesis about one of them"),
+        "error": ("number", "Monte-Carlo standard error at a true share of alpha"),
+        "trials": ("integer", "simulated trials"),
+    },
+    "placebo": {
+        "endpoint": _WHERE["endpoint"],
+        "model": ("string", "name in definitions/placebo.yaml"),
+        "week": ("number", "weeks since baseline"),
+        "baseline": ("number", "score at baseline"),
+        "drop": ("number", "expected drop under placebo, in points"),
+        "mark": ("string", "how sure the model is: P, S, K, or U for the user's own"),
+    },
+}  # fmt: skip

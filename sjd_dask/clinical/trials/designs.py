@@ -1,0 +1,304 @@
+"""How large a trial must be and what it will find: all comers, stratified and enriched designs beside each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sjd_dask.clinical.definitions import Overrides
+from sjd_dask.clinical.trials.comparisons import ANALYSES, Comparison, compare
+from sjd_dask.clinical.trials.design_spec import Continuous, DesignSpec, Simulate, parse_design, with_defaults
+from sjd_dask.clinical.trials.design_tables import hierarchy_tables, methods_table, strata_table
+from sjd_dask.clinical.trials.enrichment import Population, population
+from sjd_dask.clinical.trials.outcomes import Outcome, outcomes, residual_correlation
+from sjd_dask.clinical.trials.placebo import placebo_model, placebo_table
+from sjd_dask.clinical.trials.sample_size import SampleSize, rounded, smallest_control
+from sjd_dask.clinical.trials.simulate import draw, monte_carlo_error, p_values
+from sjd_dask.errors import SpecError
+
+EVERYONE = "everyone"
+#: Persons drawn for a design, trials x n: above it the simulation is left out, and said so.
+MOST_PERSONS = 500_000_000
+
+
+@dataclass(frozen=True)
+class DesignReport:
+    """What a design comes to.
+
+    Attributes
+    ----------
+    tables : dict of str to DataFrame
+        ``sizes``, ``power``, ``strata``, ``methods``; with a classifier ``classifier`` and ``calls``; with several
+        hypotheses ``hierarchy`` and, simulated, ``familywise``; with a placebo model ``placebo``. Columns are in
+        `design_columns.TABLES`.
+    messages : list of str
+        What was assumed and what to mind, one sentence each.
+    spec : DesignSpec
+        With every default filled in.
+    """
+
+    tables: dict[str, pd.DataFrame]
+    messages: list[str] = field(default_factory=list)
+    spec: DesignSpec | None = None
+
+
+def design(spec: DesignSpec | Mapping[str, Any], *, definitions: Overrides | None = None) -> DesignReport:
+    """Sizes and power of the designs of a trial with two arms, by formula and by simulation.
+
+    Parameters
+    ----------
+    spec
+        See `DesignSpec`.
+    definitions
+        Files in place of the shipped ones ("trial_defaults", "placebo").
+
+    Raises
+    ------
+    SpecError
+        A spec that can't be understood or contradicts itself; an effect of 0 in those who set the size.
+
+    References
+    ----------
+    K: Simon, Maitournam 2004 (targeted designs); Borm, Fransen, Lemmens 2007 (baseline as covariate). S: the placebo
+    model. Defaults: K, definitions/trial_defaults.yaml.
+    """
+    spec = with_defaults(parse_design(spec), definitions)
+    who = _population(spec)
+    found = outcomes(spec, who.strata, who.target, definitions)
+    correlation = residual_correlation(spec, found)
+    dropout = _given(spec.dropout)
+    counted = [one.counted(dropout) for one in found]
+    sizes = _sizes(spec, who, counted)
+    planned = _planned(spec, sizes)
+    messages = _assumptions(spec, who, found)
+    power, tested = _power(spec, who, found, counted, planned, correlation, messages)
+    tables = {"sizes": sizes, "power": power, "strata": strata_table(spec, who, found, planned),
+              "methods": methods_table(spec, who, counted)}  # fmt: skip
+    if spec.classifier is not None:
+        tables |= {"classifier": who.strata_table(), "calls": who.calls_table()}
+    if spec.hierarchy is not None:
+        tables |= hierarchy_tables(spec, tested, messages)
+    placebo = [_placebo(one, definitions) for one in spec.endpoints if isinstance(one, Continuous) and one.placebo]
+    if placebo:
+        tables["placebo"] = pd.concat(placebo, ignore_index=True)
+    return DesignReport(tables, messages, spec)
+
+
+def _population(spec: DesignSpec) -> Population:
+    if spec.strata is None or spec.classifier is None:
+        shares = {EVERYONE: 1.0} if spec.strata is None else {one.name: one.share for one in spec.strata}
+        return population(shares, list(shares))
+    given = spec.classifier
+    return population(
+        {one.name: one.share for one in spec.strata}, given.target, sensitivity=given.sensitivity,
+        specificity=given.specificity, ppv=given.ppv, called=given.called, confusion=given.confusion,
+        not_called=given.not_called,
+    )  # fmt: skip
+
+
+def _sizes(spec: DesignSpec, who: Population, found: list[Outcome]) -> pd.DataFrame:
+    """Persons needed for each endpoint in each design."""
+    rows = []
+    reasons: list[str] = []
+    for one in found:
+        lost = 0.0 if one.non_responder else _given(spec.dropout)
+        pure = _needed(compare(one, who, "pure", "all"), spec, lost)
+        for name in (["pure"] if spec.classifier is not None else []) + list(spec.designs or []):
+            for analysis in ANALYSES[name]:
+                comparison = compare(one, who, name, analysis)
+                size = _needed(comparison, spec, lost)
+                row: dict[str, Any] = {"design": name, "endpoint": one.name, "analysis": analysis,
+                                       "effect": comparison.effect, "used": comparison.used}  # fmt: skip
+                if size is not None:
+                    row |= {"n_treatment": size.treatment, "n_control": size.control, "n_total": size.total,
+                            "n_enrolled": size.enrolled,
+                            "n_screened": _screened(size.enrolled, who, name, spec)}  # fmt: skip
+                row["n_total_rule"] = _rule(one, who, name, analysis, pure, spec)
+                reasons.append(
+                    "" if size is not None else "no effect in this comparison: no number of persons finds it"
+                )
+                rows.append(row)
+    wanted = ["design", "endpoint", "analysis", "effect", "used", "n_treatment", "n_control", "n_total", "n_total_rule",
+              "n_enrolled", "n_screened"]  # fmt: skip
+    table = pd.DataFrame(rows).reindex(columns=wanted)
+    for name in wanted[5:]:
+        table[name] = pd.array([None if pd.isna(v) else int(v) for v in table[name]], dtype="Int64")
+    return table.assign(reason=reasons)
+
+
+def _needed(comparison: Comparison, spec: DesignSpec, lost: float) -> SampleSize | None:
+    """Persons of a comparison at the power of the spec; None where there is no effect to find."""
+    if abs(comparison.effect) < 1e-12:
+        return None
+    treated, controls = spec.allocation or (1, 1)
+    ratio = treated / controls
+    alpha, sided, power = _given(spec.alpha), int(_given(spec.sided)), _given(spec.power)
+    if not alpha / sided < power:
+        raise SpecError(f"power is {power:g}; it must be above the level of the test, {alpha / sided:g}")
+    least = max(2.0, 2.0 / ratio, (len(comparison.shares) + 3) / (1 + ratio)) / comparison.used
+
+    def at(n: float) -> float:
+        return comparison.power(n * ratio, n, alpha=alpha, sided=sided, strict=False)
+
+    size = rounded(smallest_control(at, power, least), ratio, lost)
+    return replace(size, power=comparison.power(size.treatment, size.control, alpha=alpha, sided=sided))
+
+
+def _rule(
+    one: Outcome, who: Population, design: str, analysis: str, pure: SampleSize | None, spec: DesignSpec
+) -> float:
+    """N_pure / p^2 and N_pure / PPV^2, where nothing happens outside the target strata; else missing."""
+    outside = one.effect[~who.target]
+    if pure is None or (np.abs(outside) > 1e-12).any() or np.ptp(one.effect[who.target]) > 1e-12:
+        return math.nan
+    share = {"pure": 1.0, "all_comers": who.prevalence, "enriched": who.ppv}.get(design, who.prevalence)
+    if analysis == "interaction":
+        return math.nan
+    if design == "stratified" and analysis == "target":
+        share = who.ppv * math.sqrt(float(who.joint[:, who.positive].sum()))
+    treated, controls = spec.allocation or (1, 1)
+    return rounded(pure.control_exact / share**2, treated / controls, 0.0).total
+
+
+def _screened(enrolled: int, who: Population, design: str, spec: DesignSpec) -> int:
+    return math.ceil(enrolled / who.taken(design) / (1.0 - _given(spec.screen_failure)) - 1e-9)
+
+
+def _planned(spec: DesignSpec, sizes: pd.DataFrame) -> dict[str, int]:
+    """Persons enrolled in each design: those of the spec, or those that the first endpoint needs."""
+    planned = {}
+    for name in spec.designs or []:
+        analysis = spec.stratified_for if name == "stratified" else ANALYSES[name][0]
+        row = sizes[(sizes["design"] == name) & (sizes["analysis"] == analysis)].iloc[0]
+        if spec.n is None and pd.isna(row["n_enrolled"]):
+            raise SpecError(
+                f"the first endpoint, {row['endpoint']}, has no effect in the design {name} ({analysis}): give an "
+                "effect, or the number of persons as `n`"
+            )
+        planned[name] = int(spec.n if spec.n is not None else row["n_enrolled"])
+    return planned
+
+
+Tests = dict[str, tuple[dict[tuple[str, str], Any], int]]
+
+
+def _power(
+    spec: DesignSpec, who: Population, found: list[Outcome], counted: list[Outcome], planned: dict[str, int],
+    correlation: np.ndarray, messages: list[str],
+) -> tuple[pd.DataFrame, Tests]:  # fmt: skip
+    alpha, sided = _given(spec.alpha), int(_given(spec.sided))
+    treated, controls = spec.allocation or (1, 1)
+    part = treated / (treated + controls)
+    rows, tested = [], {}
+    for name, n in planned.items():
+        simulated = _simulated(spec, who, found, name, n, correlation, messages)
+        trials = spec.simulate.trials or 0 if isinstance(spec.simulate, Simulate) else 0
+        tested[name] = ({(found[e].name, a): p for (e, a), p in simulated.items()}, n)
+        for e, one in enumerate(counted):
+            kept = n if one.non_responder else n * (1 - _given(spec.dropout))
+            for analysis in ANALYSES[name]:
+                comparison = compare(one, who, name, analysis)
+                row: dict[str, Any] = {
+                    "design": name, "endpoint": one.name, "analysis": analysis, "n_enrolled": n,
+                    "n_used": kept * comparison.used, "effect": comparison.effect, "alpha": alpha,
+                    "power_formula": comparison.power(kept * part, kept * (1 - part), alpha=alpha, sided=sided,
+                                                      spread=True),
+                    "power_exact": comparison.exact_power(round(kept * part), round(kept * (1 - part)), alpha=alpha,
+                                                          sided=sided),
+                }  # fmt: skip
+                if (e, analysis) in simulated:
+                    designed, null = (float((p <= alpha).mean()) for p in simulated[e, analysis])
+                    row |= {"power_simulated": designed, "power_error": monte_carlo_error(designed, trials),
+                            "type_one_error": null, "type_one_error_error": monte_carlo_error(alpha, trials),
+                            "trials": trials}  # fmt: skip
+                rows.append(row)
+    table = pd.DataFrame(rows)
+    for name in ("power_simulated", "power_error", "type_one_error", "type_one_error_error", "trials"):
+        if name not in table:
+            table[name] = np.nan
+    table["trials"] = table["trials"].astype("Int64")
+    _judge(table, messages)
+    return table, tested
+
+
+def _simulated(
+    spec: DesignSpec, who: Population, found: list[Outcome], name: str, n: int, correlation: np.ndarray,
+    messages: list[str],
+) -> dict[tuple[int, str], tuple[np.ndarray, np.ndarray]]:  # fmt: skip
+    given = spec.simulate
+    if not isinstance(given, Simulate) or given.trials is None or given.seed is None:
+        return {}
+    if given.trials * n > MOST_PERSONS:
+        messages.append(
+            f"The design {name} was not simulated: {given.trials:,} trials of {n:,} persons are more than "
+            f"{MOST_PERSONS:,}. Ask for at most {MOST_PERSONS // n:,} trials (simulate: {{trials: ...}})."
+        )
+        return {}
+    drawn = draw(who, found, name, n=n, allocation=spec.allocation or (1, 1), dropout=_given(spec.dropout),
+                 correlation=correlation, trials=given.trials, seed=given.seed)  # fmt: skip
+    directions = [float(np.sign(compare(one, who, name, ANALYSES[name][0]).effect) or 1.0) for one in found]
+    return p_values(drawn, found, who, name, sided=int(_given(spec.sided)), directions=directions)
+
+
+def _judge(table: pd.DataFrame, messages: list[str]) -> None:
+    """Say where simulation and formula part, and where the type I error is above its level."""
+    where = table["design"] + ", " + table["endpoint"] + ", " + table["analysis"]
+    expected = table["power_exact"].fillna(table["power_formula"])
+    apart = (table["power_simulated"] - expected).abs() > 4 * table["power_error"]
+    for i in np.flatnonzero(apart):
+        row = table.iloc[i]
+        messages.append(
+            f"{where[i]}: simulated power {row['power_simulated']:.4f} (Monte-Carlo error {row['power_error']:.4f}) "
+            f"against {expected[i]:.4f} by formula, more than chance allows: the formula is an approximation, trust "
+            "the simulation."
+        )
+    above = table["type_one_error"] - table["alpha"] > 4 * table["type_one_error_error"]
+    for i in np.flatnonzero(above):
+        messages.append(
+            f"{where[i]}: type I error {table['type_one_error'][i]:.4f}, above its level {table['alpha'][i]:g} by more "
+            f"than chance allows (error {table['type_one_error_error'][i]:.4f}). Take `test: t` or "
+            "`method: pooled`, or more persons."
+        )
+
+
+def _assumptions(spec: DesignSpec, who: Population, found: list[Outcome]) -> list[str]:
+    said = []
+    if spec.classifier is not None:
+        for given, one in zip(spec.endpoints, found, strict=True):
+            value = given.effect if isinstance(given, Continuous) else getattr(given, "treatment", None)
+            if value is not None and not isinstance(value, Mapping):
+                said.append(
+                    f"{one.name}: the treatment is taken to do nothing outside {', '.join(spec.classifier.target)}; "
+                    "name every stratum to say otherwise."
+                )
+        said.append(
+            f"Of those screened {who.prevalence:.1%} belong to the target strata, {who.called:.1%} are called so (of "
+            f"whom {who.ppv:.1%} do belong), and {who.not_called:.1%} get no call."
+        )
+        said.append(
+            "n_total counts how much persons of one arm differ when the treatment works in some of them; n_total_rule "
+            "(N / p^2, N / PPV^2) takes every class as equally variable."
+        )
+    if len(found) > 1 and spec.correlation == 0.0:
+        said.append("Endpoints are taken as independent within stratum and arm; give `correlation` to say otherwise.")
+    if (spec.dropout or 0) > 0:
+        said.append("Persons are lost by chance alone, whatever their arm and outcome.")
+    return said
+
+
+def _placebo(one: Continuous, definitions: Overrides | None) -> pd.DataFrame:
+    model = placebo_model(one.placebo or "", definitions)
+    table = placebo_table(model, definitions=definitions)
+    table.insert(0, "endpoint", one.name)
+    return table.assign(mark=model.mark)
+
+
+def _given(value: float | None) -> float:
+    if value is None:
+        raise SpecError("a default of the design is missing: definitions/trial_defaults.yaml must name them all")
+    return float(value)
