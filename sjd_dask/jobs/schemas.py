@@ -12,6 +12,8 @@ from sjd_dask.jobs.spec import JOBS, spec_model
 from sjd_dask.jobs.table_columns import ASSOCIATIONS, TABLES
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
+# The protocol of `sjd trial`.
+TRIAL = "trial"
 
 
 def association_columns() -> dict[str, str]:
@@ -21,7 +23,7 @@ def association_columns() -> dict[str, str]:
 
 def schema_names() -> list[str]:
     """Names that :func:`schema_text` knows."""
-    return [*JOBS, *TABLES]
+    return [*JOBS, TRIAL, *TABLES]
 
 
 def schema_text(name: str) -> str:
@@ -34,6 +36,10 @@ def schema_text(name: str) -> str:
     """
     if name in JOBS:
         schema: dict[str, Any] = {"$schema": _DRAFT, **spec_model(name).model_json_schema()}
+    elif name == TRIAL:
+        from sjd_dask.clinical.trials.protocol import Protocol
+
+        schema = {"$schema": _DRAFT, **Protocol.model_json_schema()}
     elif name in TABLES:
         schema = {"$schema": _DRAFT, **TABLES[name].schema(name)}
     else:

@@ -94,7 +94,8 @@ def run_trial(protocol: Protocol, base: Path) -> Trial:
         _randomisation(protocol, screened, found, tables, facts, notes)
     for i, spec in enumerate(protocol.reanalysis or []):
         _reanalysis(spec, i, len(protocol.reanalysis or []), screened, base, tables, facts, notes)
-    facts["notes"] = notes
+    told = {CONCEALMENT, *(note for one in facts.get("reanalysis", []) for note in one["notes"])}
+    facts["notes"] = [note for note in notes if note not in told]
     return Trial(protocol, tables, facts, notes)
 
 
