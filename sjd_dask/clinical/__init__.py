@@ -29,6 +29,13 @@ _PUBLIC = {
     "star": "response",
     "cress": "response",
     "change": "response",
+    "axes": "axes",
+    "axis_positions": "axes",
+    "AxisReference": "axis_reference",
+    "endpoint_table": "endpoints",
+    "endpoints_for": "endpoints",
+    "trial_evidence": "endpoints",
+    "trial_template": "endpoints",
 }
 
 __all__ = list(_PUBLIC)

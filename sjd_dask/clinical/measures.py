@@ -92,6 +92,7 @@ _WHERE: dict[str, tuple[str, str]] = {
     "star": ("response", "STAR"),
     "cress": ("response", "CRESS"),
     "change": ("response", "CHANGE"),
+    "axes": ("axes", "MEASURE"),
     "nsst": ("symptom_clusters", "MEASURE"),
     "integrated": ("integrated_clusters", "MEASURE"),
 }
