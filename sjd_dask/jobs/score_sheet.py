@@ -214,8 +214,8 @@ def definition_files(given: Sequence[str]) -> dict[str, Path]:
         name = (name if separator else path.stem).strip().replace("-", "_")
         if name not in definition_names():
             raise SpecError(
-                f"--definition {one!r}: no definition is called {name!r}{did_you_mean(name, definition_names())}; write "
-                f"NAME=FILE, where NAME is one of {', '.join(definition_names())}"
+                f"--definition {one!r}: no definition is called {name!r}{did_you_mean(name, definition_names())}; "
+                f"write NAME=FILE, where NAME is one of {', '.join(definition_names())}"
             )
         if name in found:
             raise SpecError(f"--definition: {name!r} is given twice")

@@ -24,8 +24,8 @@ def summarise(table: pa.Table, measures: Sequence[Measure]) -> dict[str, Any]:
     Returns
     -------
     dict
-        Measure -> ``determined`` and ``undetermined`` rows (where it has a score of its own name), ``states`` (column ->
-        value -> rows; a missing value counts as ``undetermined``), ``reasons`` (the commonest, with how many rows each).
+        Measure -> ``determined`` and ``undetermined`` rows (where it has a score of its own name), ``states`` (column
+        -> value -> rows; a missing value counts as ``undetermined``), ``reasons`` (the commonest, with rows of each).
     """
     return {one.name: _of(table, one) for one in measures}
 

@@ -19,7 +19,7 @@ DTYPES = {"number": "double", "integer": "int64?", "text": "string?", "flag": "b
 
 
 def declared(measures: Sequence[Measure]) -> dict[str, tuple[str, str]]:
-    """Column -> (type, what it holds), of all these measures; the first that declares a column counts, as in `score`."""
+    """Column -> (type, what it holds), of all these measures; what declares it first counts, as in `score`."""
     found: dict[str, tuple[str, str]] = {}
     for measure in measures:
         for name, one in measure.columns.items():

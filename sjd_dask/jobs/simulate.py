@@ -10,6 +10,7 @@ import numpy as np
 
 from sjd_dask import names
 from sjd_dask.errors import SpecError
+from sjd_dask.jobs.sheet_files import write_table
 from sjd_dask.simulate import Simulation
 from sjd_dask.store.cohort import Cohort, create_cohort
 from sjd_dask.store.features import FeatureSpace
@@ -22,6 +23,8 @@ Progress = Callable[[str, int, int | None], None]
 
 # Samples of a stripe: the parameters of a feature are drawn anew for each.
 STRIPE_ROWS = 1024
+# Beside cohort.toml: the items that `sjd score` reads.
+CLINICAL_ITEMS = "clinical_items.csv"
 
 
 def simulate_cohort(
@@ -51,7 +54,8 @@ def simulate_cohort(
     Returns
     -------
     dict
-        What was made: path, samples, features of each assay, where the truth lies.
+        What was made: path, samples, features of each assay, where the clinical sheet of the patients and the truth
+        lie (None for a cohort behind a URL).
     """
     simulation = Simulation(n_samples, n_features, seed=seed, n_genes=n_genes, missing_share=missing_share)
     unknown = [assay for assay in assays if assay not in simulation.assays]
@@ -61,8 +65,10 @@ def simulate_cohort(
         )
     cohort = create_cohort(path)
     truth = Path(cohort.path) / "truth" if "://" not in cohort.path else None
+    items = None if truth is None else Path(cohort.path) / CLINICAL_ITEMS
     if truth is not None:
         truth.mkdir()
+        write_table(simulation.clinical_sheet().reset_index(), items)
         simulation.sample_truth().to_parquet(truth / "samples.parquet")
     for assay in assays:
         write_assay(cohort, simulation, assay, 0, n_samples, progress)
@@ -72,6 +78,7 @@ def simulate_cohort(
         "cohort": cohort.path,
         "samples": n_samples,
         **{f"{assay} features": simulation.size(assay) for assay in assays},
+        "clinical items": str(items) if items is not None else None,
         "truth": str(truth) if truth is not None else None,
     }
 

@@ -109,6 +109,24 @@ class Simulation:
         """The sample sheet, index ``sample_id``; ``true_class`` is the planted class."""
         return sheet(self.people, self.seed)
 
+    def clinical_sheet(self, *, complete: bool = False) -> pd.DataFrame:
+        """The items behind the clinical columns, one row a sample of a patient, index ``sample_id``.
+
+        Domain levels add up to the sheet's ``essdai``, the worse eye is its ``schirmer``, the scales are its ESSPRI.
+
+        Parameters
+        ----------
+        complete : bool
+            Without the holes that a clinic's table has.
+
+        See Also
+        --------
+        simulate.clinic_items : what is declared.
+        """
+        from sjd_dask.simulate.clinic_items import clinical_items
+
+        return clinical_items(self.people, self.seed, complete=complete)
+
     def sample_truth(self) -> pd.DataFrame:
         """Planted class and the activity of each programme, index ``sample_id``."""
         frame = self.samples()[["true_class"]]
