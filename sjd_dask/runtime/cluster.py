@@ -285,7 +285,7 @@ def _open_address(spec: AddressSpec) -> Cluster:
 def _nobody(address: str, error: BaseException) -> SjdError:
     tls = (
         " A tls:// cluster needs certificates: `tls` with ca_file, cert and key in a cluster file, or Dask's "
-        "configuration."
+        "configuration (`sjd certs` makes all of these)."
         if address.startswith("tls://")
         else ""
     )
