@@ -1,4 +1,4 @@
-"""Categories of rows: how columns of a clinical sheet become categorical variables, with what is unknown kept unknown."""
+"""How columns of a clinical sheet become categorical variables, with what is unknown kept unknown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sjd_dask.clinical.definitions import did_you_mean
 from sjd_dask.clinical.sheet import Sheet
 from sjd_dask.errors import DataError, SpecError
 
-Ints = NDArray[np.int64]
+Codes = NDArray[np.int8]
 
 NO, YES = "no", "yes"
 # A column of whole numbers is read with a point where one of them is missing.
@@ -36,14 +36,14 @@ class CategoryTable:
     Attributes
     ----------
     names : tuple of str (p,)
-    codes : ndarray of int64 (n, p)
+    codes : ndarray of int8 (n, p)
         Category of each row, from 0; -1 is not known.
     levels : tuple of tuple of str
         Names of each variable's categories.
     """
 
     names: tuple[str, ...]
-    codes: Ints
+    codes: Codes
     levels: tuple[tuple[str, ...], ...]
 
 
@@ -58,8 +58,8 @@ def variables_of(
     definition : mapping
         Entries by name: ``present`` (sources: yes where any is) or ``first`` (the first source that is known).
     columns : sequence of str, optional
-        Names of the definition, or other columns of the sheet, whose values are then the categories. By default those of
-        the definition that have a column in the sheet.
+        Names of the definition, or other columns of the sheet, whose values are then the categories. By default those
+        of the definition that have a column in the sheet.
     most_levels : int
         Of a column of text.
 
@@ -83,8 +83,9 @@ def variables_of(
             levels = sorted({one for one in _labels(sheet, name) if one is not None})
             if len(levels) > most_levels:
                 raise SpecError(
-                    f"column {name!r} has {len(levels)} different values ({', '.join(levels[:4])}, ...), and a category "
-                    f"has {most_levels} at most: put its values into bands, or define it by cut-offs in the definition"
+                    f"column {name!r} has {len(levels)} different values ({', '.join(levels[:4])}, ...), and a "
+                    f"category has {most_levels} at most: put its values into bands, or define it by cut-offs in the "
+                    "definition"
                 )
             chosen[name] = {"column": name, "levels": levels}
         else:
@@ -112,7 +113,7 @@ def categories(sheet: Sheet, variables: Mapping[str, Mapping[str, Any]]) -> Cate
     DataError
         A value that was not there when the variables were set: names sample, column, value and what there was.
     """
-    codes = np.full((sheet.n, len(variables)), -1, dtype=np.int64)
+    codes = np.full((sheet.n, len(variables)), -1, dtype=np.int8)
     levels: list[tuple[str, ...]] = []
     for j, (name, entry) in enumerate(variables.items()):
         if "levels" in entry:
@@ -121,8 +122,7 @@ def categories(sheet: Sheet, variables: Mapping[str, Mapping[str, Any]]) -> Cate
         else:
             levels.append((NO, YES))
             flag = _flag(sheet, name, entry)
-            known = np.isfinite(flag)
-            codes[known, j] = flag[known].astype(np.int64)
+            codes[:, j] = np.where(np.isnan(flag), -1.0, flag)
     return CategoryTable(tuple(variables), codes, tuple(levels))
 
 
@@ -171,17 +171,17 @@ def _labels(sheet: Sheet, name: str) -> NDArray[np.object_]:
     return np.asarray(table[codes])
 
 
-def _own_levels(sheet: Sheet, column: str, levels: tuple[str, ...]) -> Ints:
+def _own_levels(sheet: Sheet, column: str, levels: tuple[str, ...]) -> Codes:
     if column not in sheet.frame.columns:
-        return np.full(sheet.n, -1, dtype=np.int64)
+        return np.full(sheet.n, -1, dtype=np.int8)
     labels = _labels(sheet, column)
-    codes = pd.Index(levels, dtype=object).get_indexer(pd.Index(labels, dtype=object)).astype(np.int64)
+    codes = pd.Index(levels, dtype=object).get_indexer(pd.Index(labels, dtype=object)).astype(np.int8)
     strange = (codes < 0) & ~pd.isna(labels)
     if strange.any():
         row = int(np.flatnonzero(strange)[0])
         raise DataError(
-            f"sample {sheet.ids['sample_id'].iloc[row]!r}, column {column!r}: {labels[row]!r} was not there when the groups "
-            f"were found ({', '.join(levels)}); {int(strange.sum()):,} such values. Recode it, leave it empty, or find the "
-            "groups again"
+            f"sample {sheet.ids['sample_id'].iloc[row]!r}, column {column!r}: {labels[row]!r} was not there when the "
+            f"groups were found ({', '.join(levels)}); {int(strange.sum()):,} such values. Recode it, leave it "
+            "empty, or find the groups again"
         )
     return codes

@@ -1,4 +1,4 @@
-"""Integrated clusters: categorical variables, multiple correspondence analysis, Ward's tree, and a frozen model of it."""
+"""Integrated clusters: categorical variables, correspondence analysis, Ward's tree, and a frozen model of it."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from sjd_dask.errors import DataError, SpecError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Codes = NDArray[np.int8]
 
 NAME = "integrated"
 # Coordinates that a result shows.
@@ -168,8 +169,8 @@ def integrated(
     -------
     DataFrame
         As `nsst`: ``integrated``, ``integrated_possible``, probabilities with bounds, counts, ``integrated_reason``,
-        ``integrated_at_means``, ``integrated_label``; and ``integrated_axis1``, ``integrated_axis2``, the coordinates of
-        a row with everything known.
+        ``integrated_at_means``, ``integrated_label``; and ``integrated_axis1``, ``integrated_axis2``, the coordinates
+        of a row with everything known.
 
     Raises
     ------
@@ -189,8 +190,8 @@ def integrated(
     definition = load_definition(NAME, definitions)
     if model is None:
         raise SpecError(
-            "integrated needs a model: find the groups again in a cohort (`--fit FILE`, or `fit_integrated`), or give a "
-            "model file (`--model FILE`)"
+            "integrated needs a model: find the groups again in a cohort (`--fit FILE`, or `fit_integrated`), or give "
+            "a model file (`--model FILE`)"
         )
     frozen = read_model(model, NAME)
     if not frozen.variables:
@@ -200,7 +201,8 @@ def integrated(
     for one, levels in zip(frozen.variables, table.levels, strict=True):
         if tuple(_names_of(one)) != levels:
             raise SpecError(
-                f"variable {one.name!r} of the model has categories {_names_of(one)}, made are {list(levels)}"
+                f"variable {one.name!r} of the model has categories {', '.join(_names_of(one))}; those its sources "
+                f"make are {', '.join(levels)}"
             )
     found = classify_categories(frozen, table.codes)
     names = list(table.names)
@@ -236,7 +238,7 @@ class _Active:
             active = counts >= max(least, 1)
             if active.sum() < 2:
                 active[:] = False
-            places.append(np.where(active, np.cumsum(active) - 1, -1).astype(np.int64))
+            places.append(np.where(active, np.cumsum(active) - 1, -1).astype(np.int8))
         found = cls(places, len(table.levels))
         if len(found.used) < 2:
             raise DataError(
@@ -245,7 +247,7 @@ class _Active:
             )
         return found
 
-    def recode(self, codes: Ints) -> Ints:
+    def recode(self, codes: Codes) -> Codes:
         """Categories of the variables used; passive and unknown ones are -1."""
         return np.column_stack(
             [np.where(codes[:, j] >= 0, np.append(self.places[j], -1)[codes[:, j]], -1) for j in self.used]
@@ -272,11 +274,8 @@ class _Active:
                 )
             kept = ("present", "first", "column", "levels")
             entry = entries[table.names[j]]
-            found.append(
-                Variable(
-                    name=table.names[j], categories=made, made_from={key: entry[key] for key in kept if key in entry}
-                )
-            )
+            origin = {key: entry[key] for key in kept if key in entry}
+            found.append(Variable(name=table.names[j], categories=made, made_from=origin))
         return found
 
     def passive_names(self, table: CategoryTable) -> list[str]:
@@ -292,7 +291,7 @@ class _Active:
 def _roles(
     table: CategoryTable, rows: Ints, groups: Ints, k: int, entries: Mapping[str, Mapping[str, Any]]
 ) -> pd.DataFrame:
-    """How far each group lies from all in each role, (k, roles): the mean over its variables, in standard deviations."""
+    """How far each group lies from all in each role, (k, roles): mean over its variables, in standard deviations."""
     found: dict[str, list[Floats]] = {}
     for j, name in enumerate(table.names):
         own = table.codes[rows, j]

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 
+from sjd_dask.kernels.additive import category_scores
+
 Floats = NDArray[np.float64]
 
 # An inertia below this part of the largest is a rounding error.
@@ -36,12 +38,12 @@ class Mca:
     shares: Floats
 
 
-def fit_mca(codes: NDArray[np.int64], sizes: NDArray[np.int64], n_axes: int) -> Mca:
+def fit_mca(codes: NDArray[np.int8], sizes: NDArray[np.int64], n_axes: int) -> Mca:
     """Correspondence analysis of the indicator matrix of categorical variables.
 
     Parameters
     ----------
-    codes : ndarray of int64 (n, p)
+    codes : ndarray of int8 (n, p)
         Category of each variable, 0 to sizes - 1; negative is missing. Every category occurs.
     sizes : ndarray of int64 (p,)
         Categories of each variable.
@@ -89,20 +91,18 @@ def fit_mca(codes: NDArray[np.int64], sizes: NDArray[np.int64], n_axes: int) -> 
     return Mca(values[:found], float(np.trace(gram)), coordinates, shares)
 
 
-def place(codes: NDArray[np.int64], sizes: NDArray[np.int64], coordinates: Floats) -> Floats:
+def place(codes: NDArray[np.int8], sizes: NDArray[np.int64], coordinates: Floats) -> Floats:
     """Principal coordinates of persons, (n, axes): the mean of the points of their categories.
 
     Parameters
     ----------
-    codes : ndarray of int64 (n, p)
+    codes : ndarray of int8 (n, p)
         Negative: missing, adds 0.
     sizes : ndarray of int64 (p,)
     coordinates : ndarray (J, axes)
         Of `Mca`.
     """
-    offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    out = np.zeros((len(codes), coordinates.shape[1]))
-    for j in range(codes.shape[1]):
-        known = codes[:, j] >= 0
-        out += np.where(known[:, None], coordinates[offsets[j] + np.where(known, codes[:, j], 0)], 0.0)
-    return out / codes.shape[1]
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    nothing = np.zeros(coordinates.shape[1])
+    total = category_scores(np.ascontiguousarray(codes), offsets, np.ascontiguousarray(coordinates), nothing)
+    return np.asarray(total / codes.shape[1])

@@ -205,7 +205,7 @@ def classify_numbers(model: MultinomialModel, values: Floats) -> Classified:
     return _classified(scores, known, least)
 
 
-def classify_categories(model: MultinomialModel, codes: NDArray[np.int64]) -> Classified:
+def classify_categories(model: MultinomialModel, codes: NDArray[np.int8]) -> Classified:
     """Groups of rows of categories, (n, p) from 0 in the order of the model's variables; negative is not known."""
     table = np.array([c.scores for one in model.variables for c in one.categories])
     offsets = np.cumsum([0, *(len(one.categories) for one in model.variables)])

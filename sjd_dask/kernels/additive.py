@@ -13,16 +13,17 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Codes = NDArray[np.int8]
 Flags = NDArray[np.bool_]
 
 
 @njit(nogil=True, cache=True)
-def category_scores(codes: Ints, offsets: Ints, table: Floats, intercepts: Floats) -> Floats:
+def category_scores(codes: Codes, offsets: Ints, table: Floats, intercepts: Floats) -> Floats:
     """Sum of the scores of each row's categories, and the intercept, (n, k).
 
     Parameters
     ----------
-    codes : ndarray of int64 (n, p)
+    codes : ndarray of int8 (n, p)
         Category of each variable, from 0; negative is not known and adds nothing.
     offsets : ndarray of int64 (p + 1,)
         Where the categories of each variable begin in `table`.
