@@ -36,6 +36,12 @@ _PUBLIC = {
     "endpoints_for": "endpoints",
     "trial_evidence": "endpoints",
     "trial_template": "endpoints",
+    "nsst": "symptom_clusters",
+    "fit_nsst": "symptom_clusters",
+    "integrated": "integrated_clusters",
+    "fit_integrated": "integrated_clusters",
+    "read_model": "multinomial_file",
+    "write_model": "multinomial_file",
 }
 
 __all__ = list(_PUBLIC)
