@@ -66,7 +66,7 @@ class Columns:
 
     def near(self, header: object) -> str:
         """``(did you mean 'x'?)`` for a header that is nearly a known one."""
-        return did_you_mean(plain(header), self._names)
+        return did_you_mean(plain(header), self._names, cutoff=0.8)
 
     def divisor(self, name: str, unit: object, where: str) -> float:
         """What values in ``unit`` are divided by to stand in the column's own unit.

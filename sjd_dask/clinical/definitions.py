@@ -32,9 +32,9 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Overrides = Mapping[str, "Path | str | Mapping[str, Any]"]
 
 
-def did_you_mean(name: str, known: Any) -> str:
+def did_you_mean(name: object, known: Any, cutoff: float = 0.6) -> str:
     """`` (did you mean 'x'?)`` where a known name is near, else an empty text."""
-    near = difflib.get_close_matches(str(name), [str(one) for one in known], n=1, cutoff=0.6)
+    near = difflib.get_close_matches(str(name), [str(one) for one in known], n=1, cutoff=cutoff)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
