@@ -51,6 +51,8 @@ def prepare(
     save_reference: Path | str | None,
     model: Path | str | None,
     fit: Path | str | None,
+    *,
+    partitioned: bool,
 ) -> Prepared:
     """Fit or read what the measures want beside the sheet.
 
@@ -74,10 +76,10 @@ def prepare(
         if one is not None and not Path(one).absolute().parent.is_dir():
             raise SpecError(f"there is no folder {Path(one).absolute().parent} to write {Path(one).name} into")
     if model is not None:
-        ready.options["model"] = str(model)
+        ready.options["model"] = str(Path(model).absolute())
     if fit is not None:
         _fit(ready, opened, sheet, wanting[0], name, Path(fit), {option for one in chosen for option in one.options})
-    _reference(ready, opened, sheet, chosen, name, reference, save_reference)
+    _reference(ready, opened, sheet, chosen, name, reference, save_reference, partitioned)
     return ready
 
 
@@ -109,17 +111,23 @@ def _reference(
     name: str,
     reference: Path | str | None,
     save_reference: Path | str | None,
+    partitioned: bool,
 ) -> None:
     if not any(one.name == AXES for one in chosen):
         if reference is not None or save_reference is not None:
             raise SpecError("--reference and --save-reference belong to the measure axes, which is not asked for")
         return
-    from sjd_dask.clinical.axis_reference import AxisReference
+    from sjd_dask.clinical.axis_reference import THIS_SHEET, AxisReference, as_reference
 
     if reference is not None:
-        cohort = AxisReference.read(reference)
+        cohort = as_reference(reference)
+    elif save_reference is not None or partitioned:
+        own = {key: ready.options[key] for key in ("domains", "laboratory") if key in ready.options}
+        cohort = AxisReference.fit(
+            sheet, THIS_SHEET if save_reference is None else name, definitions=opened.definitions, **own
+        )
     else:
-        cohort = AxisReference.fit(sheet, name, definitions=opened.definitions)
+        return  # the measure takes the sheet itself
     ready.options["reference"] = cohort
     if save_reference is not None:
         ready.files[Path(save_reference)] = cohort.to_dict()

@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import yaml
 
 from sjd_dask.clinical.definitions import definition_names, did_you_mean
 from sjd_dask.clinical.measures import MEASURES, Measure, computable, find_measure, require_columns, score
 from sjd_dask.errors import SpecError
-from sjd_dask.jobs.clinical_sheet import ClinicalSheet, open_sheet
+from sjd_dask.jobs.clinical_sheet import open_sheet
 from sjd_dask.jobs.score_models import prepare
 from sjd_dask.jobs.score_summary import summarise
 from sjd_dask.jobs.score_table import as_table
@@ -25,6 +24,8 @@ from sjd_dask.jobs.sheet_files import check_writable, write_json, write_table
 
 if TYPE_CHECKING:
     from sjd_dask.clinical.sheet import Sheet
+    from sjd_dask.runtime.cluster import Cluster
+    from sjd_dask.runtime.here import Here
 
 ALL = "all"
 # Fewer rows are scored before a worker process could start.
@@ -78,7 +79,7 @@ def score_sheet(
     save_reference: Path | str | None = None,
     model: Path | str | None = None,
     fit: Path | str | None = None,
-    cluster: str | Path = "local",
+    cluster: str | Path | Cluster | Here = "local",
     workers: int | None = None,
     partition_rows: int | None = None,
 ) -> Scored:
@@ -135,11 +136,21 @@ def score_sheet(
     chosen = list({one.name: one for one in asked or _every(sheet)}.values())
     for one in chosen:
         require_columns(sheet, one.needs, one.name)
-    prepared = prepare(
-        opened, sheet, chosen, dict(options or {}), Path(str(path)).name, reference, save_reference, model, fit
+    partitioned = sheet.n > 1 and (
+        sheet.n >= ROWS_HERE or partition_rows is not None or workers is not None or cluster != "local"
     )
+    prepared = prepare(
+        opened, sheet, chosen, dict(options or {}), Path(str(path)).name, reference, save_reference, model, fit,
+        partitioned=partitioned,
+    )  # fmt: skip
     given = _checked_options(chosen, prepared.options)
-    table = _score(opened, sheet, chosen, given, target, cluster, workers, partition_rows)
+    if partitioned:
+        from sjd_dask.jobs.score_partitions import score_in_partitions
+
+        table = score_in_partitions(opened, sheet, chosen, given, target, cluster, workers, partition_rows)
+    else:
+        found = score(sheet, [one.name for one in chosen], definitions=opened.definitions, **given)
+        table = as_table(found, chosen)
     write_table(table, target)
     for file, content in prepared.files.items():
         write_json(content, file)
@@ -178,27 +189,6 @@ def _near_misses(sheet: Sheet) -> list[str]:
     return [f"column {header!r} was not read{hint}" for header, hint in sheet.unknown.items() if hint]
 
 
-def _score(
-    opened: ClinicalSheet,
-    sheet: Sheet,
-    chosen: Sequence[Measure],
-    options: Mapping[str, Any],
-    target: Path,
-    cluster: str | Path,
-    workers: int | None,
-    partition_rows: int | None,
-) -> pa.Table:
-    small = sheet.n < ROWS_HERE and partition_rows is None and workers is None and cluster == "local"
-    if small or sheet.n < 2:
-        found = score(sheet, [one.name for one in chosen], definitions=opened.definitions, **options)
-        return as_table(found, chosen)
-    from sjd_dask.jobs.score_partitions import score_in_partitions
-
-    return score_in_partitions(
-        opened, sheet, chosen, options, target, cluster=cluster, workers=workers, partition_rows=partition_rows
-    )
-
-
 def definition_files(given: Sequence[str]) -> dict[str, Path]:
     """Definitions of the command line: ``NAME=FILE``, or a file that is called as the definition.
 
@@ -219,7 +209,7 @@ def definition_files(given: Sequence[str]) -> dict[str, Path]:
             )
         if name in found:
             raise SpecError(f"--definition: {name!r} is given twice")
-        found[name] = path
+        found[name] = path.absolute()
     return found
 
 

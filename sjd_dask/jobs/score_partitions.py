@@ -1,0 +1,178 @@
+"""A large clinical sheet, cut into parts that a cluster scores; a row's bits don't depend on the cut.
+
+Parts go by rows; where a measure looks at a person's other visits, all rows of a person are in one part. They lie
+beside the file that is being written, which every worker of a shared file system can read, and are removed in the end.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from sjd_dask import names
+from sjd_dask.clinical.measures import Measure
+from sjd_dask.errors import DataError
+from sjd_dask.jobs.score_table import as_table
+from sjd_dask.runtime.parts import PartStore
+from sjd_dask.runtime.plan import Partition
+from sjd_dask.store.files import Files, writing
+
+if TYPE_CHECKING:
+    from sjd_dask.clinical.sheet import Sheet
+    from sjd_dask.jobs.clinical_sheet import ClinicalSheet
+    from sjd_dask.runtime.cluster import Cluster
+    from sjd_dask.runtime.here import Here
+
+# Some tenths of a second of scoring, and some tens of megabytes.
+PARTITION_ROWS = 50_000
+
+
+@dataclass(frozen=True)
+class ScoreSheetWork:
+    """What the tasks share: where the parts lie, and what is scored."""
+
+    folder: str
+    measures: tuple[str, ...]
+    definitions: Any
+    options: Mapping[str, Any]
+
+
+def score_in_partitions(
+    opened: ClinicalSheet,
+    sheet: Sheet,
+    chosen: Sequence[Measure],
+    options: Mapping[str, Any],
+    target: Path,
+    cluster: str | Path | Cluster | Here = "local",
+    workers: int | None = None,
+    partition_rows: int | None = None,
+) -> pa.Table:
+    """Scores of all rows, in the sheet's order.
+
+    Parameters
+    ----------
+    opened, sheet
+        The sheet, as read and checked in this process.
+    chosen : sequence of Measure
+    options : mapping
+        Of the measures; nothing among them may depend on the rows of a part.
+    target : path
+        The file that will be written: parts lie beside it meanwhile.
+    cluster, workers
+        See `runtime.cluster.open_cluster`; or a cluster that is open.
+    partition_rows : int, optional
+        Rows of a partition, about.
+
+    Returns
+    -------
+    pyarrow.Table
+        As `score_table.as_table` makes it.
+    """
+    from sjd_dask.runtime.cluster import open_cluster
+    from sjd_dask.runtime.execute import run_partitions
+
+    by_person = any(one.by_person for one in chosen) and names.PERSON_ID in sheet.frame
+    order, borders = _cut(sheet.frame, by_person, partition_rows or PARTITION_ROWS)
+    with ExitStack() as stack:
+        with writing(str(target.parent), "nothing was scored"):
+            folder = tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".parts", dir=target.absolute().parent)
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        frame, problems = _plain(sheet)
+        partitions = _write_parts(frame, order, borders, Path(folder))
+        work = ScoreSheetWork(folder, tuple(one.name for one in chosen), opened.definitions, dict(options))
+        parts = PartStore(Files(folder), "score", 1)
+        is_open = not isinstance(cluster, (str, Path))
+        with nullcontext(cluster) if is_open else open_cluster(cluster, workers=workers) as running:
+            try:
+                run_partitions(running, score_part, work, partitions, parts)
+            except DataError:
+                if problems:
+                    raise problems[0] from None  # told of the whole sheet, not of a part
+                raise
+        table = pa.concat_tables(parts.tables(partitions), promote_options="permissive")
+    if order is None:
+        return table
+    back = np.empty(len(order), dtype=np.int64)
+    back[order] = np.arange(len(order))
+    return table.take(pa.array(back))
+
+
+def _cut(frame: pd.DataFrame, by_person: bool, size: int) -> tuple[np.ndarray | None, list[int]]:
+    """Order of the rows (None: as they are), and the borders of the parts in it."""
+    n = len(frame)
+    n_parts = max(1, -(-n // size))
+    if not by_person:
+        return None, [n * i // n_parts for i in range(n_parts + 1)]
+    person, _ = pd.factorize(frame[names.PERSON_ID])
+    alone = person < 0
+    person[alone] = person.max(initial=-1) + 1 + np.arange(alone.sum())
+    part = person % n_parts
+    order = np.argsort(part, kind="stable")
+    return order, [0, *np.cumsum(np.bincount(part, minlength=n_parts)).tolist()]
+
+
+def _plain(sheet: Sheet) -> tuple[pd.DataFrame, list[DataError]]:
+    """The sheet with its numbers checked and in their own units, and what was wrong with columns that stay as they are.
+
+    Nothing is refused here: a column that no measure reads may hold anything.
+    """
+    companions = [
+        name for name in sheet.frame.columns if name not in sheet.recognised and str(name) not in sheet.unknown
+    ]
+    frame = sheet.frame.drop(columns=companions)
+    problems = []
+    for name in sheet.recognised:
+        try:
+            frame[name] = sheet.number(name)
+        except TypeError:  # ids, dates, categories
+            continue
+        except DataError as error:
+            problems.append(error)
+    return frame, problems
+
+
+def _write_parts(frame: pd.DataFrame, order: np.ndarray | None, borders: list[int], folder: Path) -> list[Partition]:
+    """The parts as Arrow files."""
+    table = _arrow(frame)
+    if order is not None:
+        table = table.take(pa.array(order))
+    partitions = []
+    for i, (start, stop) in enumerate(pairwise(borders)):
+        if stop == start:
+            continue
+        with pa.OSFile(str(folder / f"{i}.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table.slice(start, stop - start))
+        partitions.append(Partition(i, start, stop))
+    return partitions
+
+
+def _arrow(frame: pd.DataFrame) -> pa.Table:
+    """Columns of mixed values as text, which is read as it would be in the sheet."""
+    arrays = []
+    for name in frame.columns:
+        try:
+            arrays.append(pa.array(frame[name], from_pandas=True))
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            text = frame[name].astype(object)
+            arrays.append(pa.array(text.map(str).where(text.notna(), None), pa.string(), from_pandas=True))
+    return pa.table(arrays, names=[str(one) for one in frame.columns])
+
+
+def score_part(work: ScoreSheetWork, partition: Partition) -> pa.Table:
+    """Scores of the rows of one part."""
+    from sjd_dask.clinical.measures import find_measure, score
+
+    with pa.OSFile(f"{work.folder}/{partition.index}.arrow", "rb") as source, pa.ipc.open_file(source) as reader:
+        frame = reader.read_all().to_pandas()
+    found = score(frame, list(work.measures), definitions=work.definitions, **work.options)
+    return as_table(found, [find_measure(name) for name in work.measures])

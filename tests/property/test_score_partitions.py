@@ -1,0 +1,72 @@
+"""A sheet that is cut and scored in parts gives every row the bits that the whole gives it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sjd_dask.clinical import MEASURES
+from sjd_dask.errors import DataError
+from sjd_dask.jobs.score_sheet import score_sheet
+from sjd_dask.jobs.sheet_files import write_table
+from sjd_dask.runtime.here import Here
+from sjd_dask.simulate import Simulation
+
+SHEET_ONLY = [name for name, one in MEASURES.items() if not one.needs_model and name != "sledai"]
+
+
+@pytest.fixture(scope="module")
+def sheet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Persons whose visits lie apart, units and words as a clinic writes them."""
+    frame = Simulation(300, 5, seed=4, repeat_share=0.7).clinical_sheet().reset_index()
+    frame = frame.sample(frac=1, random_state=1)
+    frame["igg [mg/dL]"] = frame.pop("igg") * 100
+    frame["haemoglobin_unit"] = "g/dL"
+    frame.loc[frame.index[:40], "haemoglobin"] *= 10
+    frame.loc[frame.index[:40], "haemoglobin_unit"] = "g/L"
+    frame["anti_ssa"] = frame["anti_ssa"].map({1.0: "positive", 0.0: "Negative"}).fillna("unknown")
+    frame.loc[frame.index[3], "person_id"] = None
+    return write_table(frame, tmp_path_factory.mktemp("sheet") / "sheet.csv")
+
+
+def scored(sheet: Path, out: Path, measures: list[str], **options: Any) -> pa.Table:
+    done = score_sheet(sheet, out, measures=measures, **options)
+    assert done.files == [str(out)]
+    return pq.read_table(out)
+
+
+@pytest.mark.parametrize("rows", [17, 100])
+def test_scores_of_parts_are_those_of_the_whole(sheet: Path, tmp_path: Path, rows: int) -> None:
+    whole = scored(sheet, tmp_path / "whole.parquet", SHEET_ONLY)
+    parts = scored(sheet, tmp_path / "parts.parquet", SHEET_ONLY, cluster=Here(), partition_rows=rows)
+    assert whole.num_rows > 120 and parts.schema == whole.schema
+    for name in whole.column_names:
+        assert parts.column(name).combine_chunks().equals(whole.column(name).combine_chunks()), name
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["parts.parquet", "whole.parquet"]
+
+
+def test_measures_of_a_visit_alone_are_cut_by_rows(sheet: Path, tmp_path: Path) -> None:
+    alone = [name for name in SHEET_ONLY if not MEASURES[name].by_person]
+    assert {"essdai", "esspri", "acr_eular"} <= set(alone) and {"star", "cress", "change"}.isdisjoint(alone)
+    whole = scored(sheet, tmp_path / "whole.parquet", alone)
+    parts = scored(sheet, tmp_path / "parts.parquet", alone, cluster=Here(), partition_rows=40)
+    assert parts.equals(whole)
+
+
+def test_a_bad_value_is_told_of_the_whole_sheet_and_leaves_nothing(sheet: Path, tmp_path: Path) -> None:
+    frame = pd.read_csv(sheet, dtype=str, keep_default_na=False)
+    frame.loc[[9, 90, 120], "renal"] = "7"
+    bad = write_table(frame, tmp_path / "bad.csv")
+    said = set()
+    for options in ({}, {"cluster": Here(), "partition_rows": 50}):
+        with pytest.raises(DataError, match=f"'{frame['sample_id'][9]}', column 'renal': 7.*and 2 more") as found:
+            score_sheet(bad, tmp_path / "o.csv", measures=["essdai"], **options)
+        said.add(str(found.value))
+        # A column that is not read may hold anything.
+        score_sheet(bad, tmp_path / "esspri.csv", measures=["esspri"], **options)
+    assert len(said) == 1 and sorted(one.name for one in tmp_path.iterdir()) == ["bad.csv", "esspri.csv"]
