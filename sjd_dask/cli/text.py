@@ -212,3 +212,11 @@ def verify_text(found: dict[str, Any]) -> str:
             f"{megabytes(found['n_bytes'])} hashed: {state}",
         ]
     )
+
+
+def exchange_text(done: dict[str, Any]) -> str:
+    """`sjd exchange`."""
+    if not done["files"]:
+        return f"{done['folder']}: {done['persons']:,} Phenopackets of {done['rows']:,} rows"
+    made = f"{done['measurements']:,} measurements of {done['persons']:,} persons in {done['rows']:,} rows"
+    return "\n".join([f"{done['files'][0]}: {made}", *done["files"][1:]])
