@@ -36,6 +36,8 @@ _PUBLIC = {
     "endpoints_for": "endpoints",
     "trial_evidence": "endpoints",
     "trial_template": "endpoints",
+    "cross_table": "cross_tables",
+    "axes_by_group": "cross_tables",
     "nsst": "symptom_clusters",
     "fit_nsst": "symptom_clusters",
     "integrated": "integrated_clusters",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from sjd_dask.kernels.contingency import independence
 from sjd_dask.kernels.multiplicity import benjamini_hochberg
 
-# Tables drawn where a chi-square test can't be trusted.
-N_TABLES = 9_999
 TEST_COLUMNS = ("column", "test", "n", "n_groups", "statistic", "df", "p_value", "q_value", "effect", "effect_name")
 GROUP_COLUMNS = ("column", "level", "group", "n", "share", "mean", "sd", "q1", "median", "q3")
 
@@ -100,20 +98,9 @@ def _test(values: pd.Series, groups: pd.Series, key: str) -> dict[str, Any]:
         found = {"test": "kruskal", "statistic": h, "df": n_groups - 1, "p_value": p, "effect": h / (n - 1)}
         return {**none, **found, "effect_name": name}
     counts = pd.crosstab(groups, values.astype(str)).to_numpy()
-    chi2, p, df, expected = stats.chi2_contingency(counts, correction=False)
-    test = "chi2"
-    if expected.min() < 1 or (expected >= 5).mean() < 0.8:
-        test, p = "permutation", _drawn_p(counts, expected, chi2, key)
-    effect = float(np.sqrt(chi2 / n / (min(counts.shape) - 1)))
-    return {**none, "test": test, "statistic": chi2, "df": df, "p_value": p, "effect": effect, "effect_name": name}
-
-
-def _drawn_p(counts: NDArray[np.int64], expected: NDArray[np.float64], chi2: float, key: str) -> float:
-    """Share of tables with these margins that are as far from independence."""
-    rng = np.random.default_rng(int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little"))
-    drawn = stats.random_table(counts.sum(axis=1), counts.sum(axis=0)).rvs(N_TABLES, random_state=rng)
-    far = ((drawn - expected) ** 2 / expected).sum(axis=(1, 2))
-    return float((1 + (far >= chi2 * (1 - 1e-12)).sum()) / (1 + N_TABLES))
+    found = independence(counts, key)
+    table = {"statistic": found.statistic, "df": found.df, "p_value": found.p_value, "effect": found.cramer_v}
+    return {**none, "test": found.test, **table, "effect_name": name}
 
 
 def is_number(values: pd.Series) -> bool:
