@@ -192,6 +192,8 @@ def parse_spec(raw: dict[str, Any], where: str) -> JobSpec:
     # YAML reads a bare `null:` as a missing key; `surrogates` has a key of that name.
     raw = {"null" if key is None else key: value for key, value in raw.items()}
     job = raw.get("job")
+    if job == "trial":
+        raise SpecError(f"{where} is the protocol of a trial: run it with `sjd trial`")
     if job not in JOBS:
         known = ", ".join(JOBS)
         raise SpecError(f"{where}: `job` is {job!r}; the jobs of this version are: {known}")

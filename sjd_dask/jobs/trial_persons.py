@@ -97,10 +97,16 @@ def screened_persons(
     if calls is not None:
         frame, note = join_calls(frame, calls)
         notes.append(note)
+    absent = []
     for name in wanted:
         known = canonical_name(name, definitions)
-        if name not in frame and known is not None and known[0] in frame:
-            frame[name] = frame[known[0]]
+        if name in frame or known is None:
+            continue
+        if known[0] not in frame:
+            absent.append(name)
+        frame[name] = frame.get(known[0], np.nan)
+    if absent:
+        notes.append(f"the sheet has no column {', '.join(absent)}: what depends on it is unknown for everyone")
     if screening is not None:
         kept = evaluate(screening, frame, "screening") == 1
         if not kept.any():
@@ -128,10 +134,17 @@ def _measures(sheet: Sheet, wanted: Sequence[str]) -> list[str]:
             continue
         for measure in MEASURES.values():
             if name in measure.columns and not measure.needs_model:
-                chosen.append(measure.name)
-                have |= set(measure.columns)
+                # A recorded total that isn't there, nor its items, is missing like any column of a sheet.
+                if name in recognised or not _is_total(name) or any(map(sheet.has, measure.needs)):
+                    chosen.append(measure.name)
+                    have |= set(measure.columns)
                 break
     return chosen
+
+
+def _is_total(name: str) -> bool:
+    known = canonical_name(name)
+    return known is not None and known[0] == name
 
 
 def _checked(sheet: Sheet, wanted: Sequence[str]) -> pd.DataFrame:

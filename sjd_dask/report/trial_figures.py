@@ -30,10 +30,13 @@ def funnel(labels: Sequence[str], certain: Sequence[float | None], left: Sequenc
     """
     figure, (axes,) = _panels(12.6, 0.9 + 0.44 * len(labels), 1, 1)
     most = max([one for one in left if one is not None], default=1) or 1
+    last: float = 0
     for i, (sure, rest) in enumerate(zip(certain, left, strict=True)):
         if rest is None:
-            axes.text(most * 0.008, i, "* not shown", va="center", color=MUTED, fontsize=9)
+            axes.barh(i, last, color="white", edgecolor=OPEN, linestyle=(0, (3, 2)), height=0.66)
+            axes.text(last + most * 0.008, i, "* few persons fewer, or few left", va="center", color=MUTED, fontsize=9)
             continue
+        last = rest
         axes.barh(i, rest, color=OPEN, height=0.66)
         axes.barh(i, rest if sure is None else sure, color=OPEN if sure is None else SURE, height=0.66)
         text = count(rest) if sure in (None, rest) else f"{count(rest)}, {count(sure)} for sure"

@@ -83,7 +83,8 @@ def _cards(facts: Mapping[str, Any], tables: Tables, below: int) -> list[tuple[s
         cards.append((count(facts["randomisation"]["places"]), "places on the lists", ""))
     for one in facts.get("reanalysis") or []:
         for test in one["interactions"]:
-            cards.append((number(test["p_value"], 2), f"p, treatment by {test['by']}", str(one["endpoint"])))
+            if not test["reason"]:
+                cards.append((number(test["p_value"], 2), f"p, treatment by {test['by']}", str(one["endpoint"])))
     return cards
 
 
@@ -270,7 +271,8 @@ def _one_reanalysis(place: int, one: Mapping[str, Any], tables: Tables, below: i
         rows.append(
             [
                 str(row["by"]), str(row["level"]), str(row["arm"]), str(d.n), number(row["mean_arm"], 3),
-                number(row["mean_control"], 3), number(d.effect, 3), f"{number(d.low, 3)} to {number(d.high, 3)}",
+                number(row["mean_control"], 3), number(d.effect, 3),
+                "–" if pd.isna(d.low) else f"{number(d.low, 3)} to {number(d.high, 3)}",
                 number(row["p_value"], 2), str(row["reason"]),
             ]
         )  # fmt: skip
@@ -297,7 +299,7 @@ def _given_away(effects: pd.DataFrame, few: pd.Series) -> pd.Series:
 
 
 def _test_said(test: Mapping[str, Any]) -> str:
-    if test["p_value"] is None or pd.isna(test["p_value"]):
+    if test["reason"]:
         return f"Treatment by {test['by']}: not tested ({test['reason']})."
     df = number(test["df"]) if test["df_residual"] is None or pd.isna(test["df_residual"]) else (
         f"{number(test['df'])} and {number(test['df_residual'])}"
@@ -335,7 +337,8 @@ def _few(value: Any, below: int) -> str:
 
 
 def _range(row: pd.Series, name: str, form: Callable[[Any], str]) -> str:
-    return f"{form(row[f'{name}_low'])} to {form(row[f'{name}_high'])}"
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return "–" if pd.isna(low) and pd.isna(high) else f"{form(low)} to {form(high)}"
 
 
 def _percent(value: Any) -> str:

@@ -98,4 +98,5 @@ def _wilson(found: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarra
     some = total > 0
     if some.any():
         low[some], high[some] = proportion_confint(found[some], total[some], 1 - LEVEL, method="wilson")
-    return low, high
+    # None and all are ends of the range; the formula reaches them but for rounding.
+    return np.where(some & (found == 0), 0.0, low), np.where(some & (found == total), 1.0, high)

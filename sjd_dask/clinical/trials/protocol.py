@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from sjd_dask.clinical.definitions import Overrides, did_you_mean, load_definition
+from sjd_dask.clinical.definitions import Overrides
+from sjd_dask.clinical.endpoints import trial_template
 from sjd_dask.clinical.trials.criteria import read_criterion
 from sjd_dask.clinical.trials.design_spec import DesignSpec
 from sjd_dask.clinical.trials.eligibility import Rule
@@ -228,10 +229,8 @@ def template_rules(name: str, definitions: Overrides | None = None) -> list[Rule
     ----------
     Marks and sources are in definitions/templates.yaml.
     """
-    known = load_definition("templates", definitions)["templates"]
-    if name not in known:
-        raise SpecError(f"there is no template {name!r}{did_you_mean(name, known)}; there are: {', '.join(known)}")
-    return [Rule(f"{name}: {one['name']}", one["when"], "include") for one in known[name]["include"]]
+    template = trial_template(name, definitions=definitions)
+    return [Rule(f"{name}: {one['name']}", one["when"], "include") for one in template["include"]]
 
 
 def _explain(error: ValidationError) -> str:

@@ -1,0 +1,149 @@
+"""A finished trial by stratum: known truth, what can't be estimated, what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sjd_dask.clinical.trials.reanalyse import Reanalysis, reanalyse
+from sjd_dask.errors import DataError, SpecError
+
+
+def trial(n: int, effect: dict[str, float], seed: int, *, binary: bool = False) -> pd.DataFrame:
+    """A trial whose effect by class is known; half of each class in each arm."""
+    rng = np.random.default_rng(seed)
+    group = np.repeat(list(effect), n // len(effect))
+    arm = np.tile(["active", "placebo"], len(group) // 2)
+    baseline = rng.normal(10, 3, len(group))
+    drop = np.array([effect[one] for one in group]) * (arm == "active")
+    if binary:
+        outcome = (rng.random(len(group)) < 1 / (1 + np.exp(0.4 - drop - 0.1 * (baseline - 10)))).astype(float)
+    else:
+        outcome = -2 - 0.3 * (baseline - 10) + drop + rng.normal(0, np.where(group == "C1", 2, 4))
+    ids = [f"0{i:04d}" for i in range(len(group))]
+    return pd.DataFrame({"person_id": ids, "arm": arm, "class_": group, "baseline": baseline, "y": outcome})
+
+
+def run(table: pd.DataFrame, **options: Any) -> Reanalysis:
+    return reanalyse(table, **{"endpoint": "y", "arm": "arm", "control": "placebo", "by": ["class_"], **options})
+
+
+def test_the_truth_is_found() -> None:
+    truth = {"C1": 0.0, "C2": -1.0, "C3": -4.0}
+    found = run(trial(6000, truth, 1), baseline="baseline")
+    effects = found.effects.set_index("level")
+    for level, value in truth.items():
+        row = effects.loc[level]
+        assert abs(row["effect"] - value) < 4 * row["standard_error"] and row["standard_error"] < 0.2
+    assert effects.loc["all", "effect"] == pytest.approx(-5 / 3, abs=0.3)
+    assert found.interactions["p_value"].iloc[0] < 1e-10
+    binary = run(trial(6000, {"C1": 0.0, "C3": 1.2}, 2, binary=True), baseline="baseline", kind="binary")
+    effects = binary.effects.set_index("level")
+    assert effects.loc["C3", "odds_ratio"] == pytest.approx(np.exp(1.2), rel=0.3)
+    assert effects.loc["C1", "odds_ratio_low"] < 1 < effects.loc["C1", "odds_ratio_high"]
+    row = effects.loc["C3"]
+    assert row["risk_difference"] == pytest.approx(row["mean_arm"] - row["mean_control"])
+    assert row["risk_difference_low"] < row["risk_difference"] < row["risk_difference_high"]
+
+
+def test_the_interaction_test_holds_its_level_under_unequal_variances() -> None:
+    """200 trials without any difference of effects; 24 of them below 0.05 would be met once in 10,000 times."""
+    same = {"C1": -1.0, "C2": -1.0, "C3": -1.0}
+    p = [run(trial(90, same, seed)).interactions["p_value"].iloc[0] for seed in range(200)]
+    assert 1 <= np.sum(np.array(p) < 0.05) < 24
+
+
+def test_persons_may_stand_in_any_order() -> None:
+    table = trial(120, {"C1": 0.0, "C3": -3.0}, 4)
+    one, other = run(table, baseline="baseline"), run(table.sample(frac=1, random_state=1), baseline="baseline")
+    numbers = one.effects.columns[4:-1]
+    np.testing.assert_allclose(one.effects[numbers].astype(float), other.effects[numbers].astype(float), rtol=1e-9)
+
+
+def test_what_is_missing_is_counted_and_never_no_response() -> None:
+    table = trial(200, {"C1": 0.0, "C3": 1.0}, 5, binary=True)
+    table.loc[[0, 7, 150], "y"] = np.nan
+    table.loc[[0, 33], "baseline"] = np.nan
+    found = run(table, kind="binary", baseline="baseline")
+    assert found.counts["randomised"].sum() == 200 and found.counts["analysed"].sum() == 196
+    assert found.counts["without_endpoint"].sum() == 3 and found.counts["without_baseline"].sum() == 2
+    assert "4 of 200 persons are left out" in found.notes[0]
+    counted = run(table, kind="binary", missing="non_responder")
+    assert counted.counts["analysed"].sum() == 200 and "3 persons without y" in counted.notes[0]
+    everyone = counted.effects.set_index("level").loc["all"]
+    assert everyone["n_arm"] + everyone["n_control"] == 200
+
+
+def test_a_person_without_a_stratum_is_shown_and_not_compared() -> None:
+    table = trial(120, {"C1": 0.0, "C3": -3.0}, 6)
+    table.loc[:9, "class_"] = None
+    found = run(table)
+    assert found.effects["level"].tolist() == ["all", "C1", "C3", "unknown"]
+    test = found.interactions.iloc[0]
+    assert (test["left_out"], test["df"]) == ("unknown", 1)
+    without = run(table[table["class_"].notna()]).interactions.iloc[0]
+    assert without["p_value"] == pytest.approx(test["p_value"], rel=1e-12)
+
+
+def test_a_stratum_that_can_t_be_estimated_says_why() -> None:
+    table = trial(120, {"C1": 0.0, "C3": 1.0}, 7, binary=True)
+    table.loc[(table["class_"] == "C3") & (table["arm"] == "placebo"), "y"] = 0.0
+    found = run(table, kind="binary")
+    row = found.effects.set_index("level").loc["C3"]
+    assert np.isnan(row["effect"]) and "same outcome" in row["reason"] and "placebo" in row["reason"]
+    assert np.isfinite(row["risk_difference"])
+    assert found.interactions["reason"].iloc[0] == "fewer than two strata can be compared"
+    assert np.isfinite(found.effects.set_index("level").loc["all", "effect"])
+    few = pd.concat([table, table.iloc[:1].assign(class_="C9")])
+    row = run(few).effects.set_index("level").loc["C9"]
+    assert np.isnan(row["effect"]) and "fewer than 2 persons" in row["reason"]
+
+
+def test_an_outcome_that_the_baseline_tells_apart_has_no_odds_ratio() -> None:
+    table = trial(80, {"C1": 0.0, "C3": 0.0}, 8)
+    table["y"] = (table["baseline"] > 10).astype(float)
+    found = run(table, kind="binary", baseline="baseline")
+    assert found.effects["effect"].isna().all() and found.effects["reason"].str.contains("tell apart").all()
+    assert "can't be fitted" in found.interactions["reason"].iloc[0]
+
+
+def test_several_arms_and_columns() -> None:
+    table = trial(180, {"C1": 0.0, "C3": -3.0}, 9)
+    table["arm"] = np.tile(["high", "low", "placebo"], 60)
+    table["site"] = np.tile(["A", "B"], 90)
+    found = run(table, by=["class_", "site"])
+    assert found.effects.groupby("by").size().to_dict() == {"class_": 6, "site": 6}
+    assert found.interactions["df"].tolist() == [2, 2]
+    p = found.interactions["p_value"].to_numpy()
+    assert found.interactions["p_holm"].to_numpy() == pytest.approx(
+        np.where(p == p.min(), np.minimum(2 * p, 1), np.maximum(p, 2 * p.min()))
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "error", "said"),
+    [
+        ({}, {"endpoint": "yy"}, SpecError, "did you mean 'y'"),
+        ({}, {"by": ["klass"]}, SpecError, "names the column 'klass'"),
+        ({}, {"control": "Placebo"}, SpecError, "did you mean 'placebo'"),
+        ({}, {"missing": "non_responder"}, SpecError, "belongs to `kind: binary`"),
+        ({}, {"kind": "binary"}, DataError, "only 0 and 1"),
+        ({"arm": None}, {}, DataError, "person_id '00003': no arm"),
+        ({"y": "many"}, {}, DataError, "person_id '00003': 'y' is 'many'"),
+        ({"y": np.inf}, {}, DataError, "no number"),
+    ],
+)
+def test_what_is_refused(change: dict[str, Any], options: dict[str, Any], error: type[Exception], said: str) -> None:
+    table = trial(40, {"C1": 0.0, "C3": 1.0}, 10).astype({"y": object, "arm": object})
+    for column, value in change.items():
+        table.loc[3, column] = value
+    with pytest.raises(error, match=said):
+        run(table, **options)
+
+
+def test_one_arm_is_no_trial() -> None:
+    with pytest.raises(DataError, match="one arm only"):
+        run(trial(40, {"C1": 0.0, "C3": 1.0}, 11).assign(arm="placebo"))
