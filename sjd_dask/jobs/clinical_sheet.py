@@ -15,12 +15,13 @@ from sjd_dask.clinical.columns import column_dictionary
 from sjd_dask.clinical.definitions import Overrides
 from sjd_dask.errors import DataError, SpecError
 from sjd_dask.jobs.mapping import read_mapping
-from sjd_dask.jobs.sheet_files import id_header, read_table
+from sjd_dask.jobs.sheet_files import id_header, read_table, visit_numbers
 from sjd_dask.store.ingest.ids import check_ids, name_some
 
 if TYPE_CHECKING:
     from sjd_dask.clinical.sheet import Sheet
 
+IDS = (names.SAMPLE_ID, names.PERSON_ID)
 # Between person and visit in an id made of both.
 JOINT = "|"
 
@@ -86,7 +87,7 @@ def open_sheet(
 
     def is_id(header: str) -> bool:
         known = columns.canonical(header)
-        return header in theirs or id_header(header) or (known is not None and columns.specs[known[0]]["kind"] == "id")
+        return header in theirs or id_header(header) or (known is not None and known[0] in IDS)
 
     frame = read_table(path, is_id=is_id)
     found: dict[str, str] = {}
@@ -116,9 +117,11 @@ def with_ids(frame: pd.DataFrame, where: str, definitions: Overrides | None = No
                 raise SpecError(f"{where}: columns {other!r} and {header!r} both stand for {known[0]!r}: rename one")
             renamed[header] = known[0]
     frame = frame.rename(columns=renamed)
-    for name in (names.SAMPLE_ID, names.PERSON_ID):
+    for name in IDS:
         if name in frame:
             frame[name] = _text(frame[name])
+    if names.VISIT in frame:
+        frame[names.VISIT] = visit_numbers(frame[names.VISIT])
     notes: list[str] = []
     if names.SAMPLE_ID not in frame:
         if names.PERSON_ID not in frame:

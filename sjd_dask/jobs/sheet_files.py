@@ -189,7 +189,7 @@ def _read_text(file: Path, is_id: Callable[[str], bool]) -> pd.DataFrame:
     table = _parse(file, columns, delimiter, {one for one in columns if one == names.VISIT or is_id(one)})
     frame = table.to_pandas()
     if names.VISIT in frame:
-        frame[names.VISIT] = _visits(frame[names.VISIT])
+        frame[names.VISIT] = visit_numbers(frame[names.VISIT])
     return frame
 
 
@@ -246,10 +246,12 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column
 
 
-def _visits(column: pd.Series) -> pd.Series:
-    """Visits as numbers where all of them are plain whole numbers; text otherwise."""
+def visit_numbers(column: pd.Series) -> pd.Series:
+    """Visits as numbers where all of them are plain whole numbers; text as it is otherwise (``01``, ``week 24``)."""
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return column
     present = column.dropna()
-    plain = present.str.fullmatch(r"0|[1-9]\d{0,8}")
+    plain = present.astype(str).str.fullmatch(r"0|[1-9]\d{0,8}")
     if len(present) and bool(plain.all()):
         return pd.to_numeric(column) if len(present) < len(column) else column.astype("int64")
     return column.astype(object).where(column.notna(), None)
