@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sjd_dask.cli import backup, certs, clinical, cohorts, exchange, history, models, runs, trial, withdraw
+from sjd_dask.cli import backup, certs, clinical, cohorts, exchange, history, models, person, runs, trial, withdraw
 from sjd_dask.cli.options import Commands, JsonOption, emit
 from sjd_dask.errors import SjdError
 
@@ -29,6 +29,7 @@ app.add_typer(cohorts.commands)
 app.add_typer(runs.commands)
 app.add_typer(history.commands)
 app.add_typer(clinical.commands)
+app.add_typer(person.commands)
 app.add_typer(trial.commands)
 app.add_typer(exchange.commands)
 app.add_typer(withdraw.commands)

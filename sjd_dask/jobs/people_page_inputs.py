@@ -1,0 +1,181 @@
+"""What the page of all people shows: one row a person, at the visit that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sjd_dask import names
+from sjd_dask.clinical.measures import MEASURES
+from sjd_dask.clinical.sheet import Sheet
+from sjd_dask.clinical.visits import sheet_baselines
+from sjd_dask.errors import DataError, SpecError
+from sjd_dask.jobs.clinical_sheet import open_sheet
+from sjd_dask.jobs.person_page_inputs import axis_options, axis_titles, scales, scored, shown_measures
+from sjd_dask.jobs.reported import in_order
+from sjd_dask.jobs.trial_persons import join_calls
+
+RESPONSES = ("star", "cress")
+# Scores of which the page lists what is missing; those that are left out read the same columns.
+REASONS = ("acr_eular", "essdai", "esspri", "sgus")
+
+
+@dataclass(frozen=True)
+class PeopleInputs:
+    """The page of all people as plain tables.
+
+    Attributes
+    ----------
+    sheet : str
+    n_persons, n_visits : int
+    people : DataFrame
+        One row a person, at the visit that is shown: the columns of the scores, and ``molecular_class``.
+    responses : DataFrame
+        One row a person, at the newest visit that follows its baseline: ``star_responder``, ``cress_responder``.
+    missing : DataFrame
+        ``measure``, ``item``, ``n``: in how many people an item is missing.
+    scales, axes, reference
+        As of `PersonInputs`.
+    measures : tuple of str
+    which : str
+        The visit that is shown, in words.
+    calls : str
+    notes : list of str
+    """
+
+    sheet: str
+    n_persons: int
+    n_visits: int
+    people: pd.DataFrame
+    responses: pd.DataFrame
+    missing: pd.DataFrame
+    scales: dict[str, dict[str, Any]]
+    axes: pd.DataFrame
+    reference: str
+    measures: tuple[str, ...]
+    which: str
+    calls: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+def people_inputs(
+    path: Path | str,
+    *,
+    mapping: Path | str | None = None,
+    units: Mapping[str, str] | None = None,
+    definitions: Mapping[str, Any] | None = None,
+    baseline: str | None = None,
+    reference: Path | str | None = None,
+    cohort: str | None = None,
+    calls: str | None = None,
+) -> PeopleInputs:
+    """Read a sheet and gather the page of all people.
+
+    Parameters
+    ----------
+    path, mapping, units, definitions, reference
+        As for `person_inputs`.
+    baseline : str, optional
+        Query of the visits that are shown and that responses are read against; default: each person's first visit.
+    cohort, calls : str, optional
+        A cohort and the name of its calls: the molecular class, by sample, else by person and visit, else by person.
+
+    Raises
+    ------
+    SpecError
+        No column that a score reads; a cohort without calls' name or the other way round.
+    DataError
+        A value that isn't allowed or plausible; a first visit that nothing tells; calls of nobody in the sheet.
+    """
+    if (cohort is None) != (calls is None):
+        raise SpecError("the molecular class comes from --cohort COHORT and --calls NAME together: give both, or none")
+    opened = open_sheet(path, mapping=mapping, units=units, definitions=definitions)
+    sheet = opened.read()
+    sheet.check()
+    name = Path(str(path)).name
+    measures = shown_measures(sheet)
+    options, compared = axis_options(opened, sheet, measures, name, reference)
+    notes: list[str] = []
+    rows, responding = _rows(sheet, baseline, notes)
+    single = [one for one in measures if not MEASURES[one].by_person]
+    people, _ = scored(sheet.take(rows), single, definitions, options)
+    if calls is not None and cohort is not None:
+        people, note = _with_class(people, cohort, calls)
+        notes.append(note)
+    responses = pd.DataFrame()
+    asked = [one for one in measures if one in RESPONSES]
+    if asked and len(responding):
+        found, _ = scored(sheet, asked, definitions, {"baseline": baseline})
+        columns = [f"{one}_responder" for one in asked if f"{one}_responder" in found]
+        responses = found.iloc[responding][columns].reset_index(drop=True)
+    return PeopleInputs(
+        name,
+        len(rows),
+        sheet.n,
+        people,
+        responses,
+        _missing(people),
+        scales(definitions),
+        axis_titles(measures, definitions),
+        compared,
+        tuple(measures),
+        "first visit" if baseline is None else f"first visit with {baseline}",
+        (calls or "").removeprefix(f"{names.CLASSES}/"),
+        [*opened.notes, *notes],
+    )
+
+
+def _rows(sheet: Sheet, baseline: str | None, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the rows that are shown, one a person, and of the newest visits that follow a baseline."""
+    try:
+        found = sheet_baselines(sheet, baseline)
+    except DataError as error:
+        if baseline is not None:
+            raise
+        # Without an order there are no responses; who is shown must still be one row a person.
+        notes.append(f"no responses, and the first row of each person in the order of sample ids: {error}")
+        order, person, _ = _ordered(sheet)
+        return np.sort(order[np.r_[True, person[1:] != person[:-1]]]), np.empty(0, dtype=np.int64)
+    rows = np.flatnonzero(found.is_baseline)
+    if not rows.size:
+        raise SpecError(f"--baseline {baseline!r} keeps none of the {sheet.n:,} rows of the sheet")
+    order, person, _ = _ordered(sheet)
+    follows = found.follows[order]
+    order, person = order[follows], person[follows]
+    last = np.r_[person[1:] != person[:-1], True] if len(order) else np.empty(0, dtype=bool)
+    return rows, order[last]
+
+
+def _ordered(sheet: Sheet) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ids = sheet.ids.set_index(names.SAMPLE_ID)
+    return in_order(ids)
+
+
+def _with_class(people: pd.DataFrame, cohort: str, calls: str) -> tuple[pd.DataFrame, str]:
+    from sjd_dask.store.cohort import open_cohort
+
+    plain = calls.removeprefix(f"{names.CLASSES}/")
+    table = open_cohort(cohort).result(f"{names.CLASSES}/{plain}").to_pandas()
+    return join_calls(people, table)
+
+
+def _missing(people: pd.DataFrame) -> pd.DataFrame:
+    """How many people lack which item, by score; the items are read from the reasons, once a distinct reason."""
+    rows: list[tuple[str, str, int]] = []
+    for measure in REASONS:
+        column = f"{measure}_reason"
+        if column not in people:
+            continue
+        counts: dict[str, int] = {}
+        for reason, n in people[column].value_counts().items():
+            for part in str(reason).split("; "):
+                if part.startswith("missing: "):
+                    for item in part.removeprefix("missing: ").split(", "):
+                        counts[item] = counts.get(item, 0) + int(n)
+        rows += [(measure, item, n) for item, n in counts.items()]
+    return pd.DataFrame(rows, columns=["measure", "item", "n"])

@@ -1,0 +1,123 @@
+"""The figures of a person: the axes as bars with what is open, and scores with their intervals, over visits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from sjd_dask.report.figures import GRID, INK, MUTED, to_svg
+from sjd_dask.report.format import number, plain, shorten
+from sjd_dask.report.layer_figures import COLORS, _panels
+
+# States on an axis that ask for treatment.
+RAISED = frozenset({"active", "impaired", "high burden", "amplification"})
+OPEN_FILL = "#dfe4ea"
+MOST_TICKS = 24
+# Above this many visits a bar has no room for words.
+FEW_VISITS = 9
+
+
+def axes_over_visits(visits: pd.DataFrame, axes: pd.DataFrame) -> str:
+    """One row of bars an axis, one bar a visit: its percentile, and the range it may have.
+
+    Parameters
+    ----------
+    visits : DataFrame
+        In order: ``label``, ``axisN_state``, ``axisN_percentile_min`` and ``_max`` (0-100), ``dominant``.
+    axes : DataFrame
+        ``number``, ``name``, ``title``.
+    """
+    n = len(visits)
+    figure, panels = _panels(12.6, 1.0 + 1.75 * len(axes), len(axes), 1, sharex=True)
+    for i, (panel, (_, axis)) in enumerate(zip(panels, axes.iterrows(), strict=True)):
+        name, color = f"axis{axis['number']}", COLORS[i]
+        low, high = (visits[f"{name}_percentile_{end}"].to_numpy(dtype=float) for end in ("min", "max"))
+        states = visits[f"{name}_state"].astype(object)
+        for at in range(n):
+            if np.isnan(low[at]) or np.isnan(high[at]):
+                panel.text(at, 4, "not known", ha="center", fontsize=8.5, color=MUTED)
+                continue
+            state = None if pd.isna(states.iloc[at]) else str(states.iloc[at])
+            dominant = str(visits["dominant"].iloc[at]) == axis["name"]
+            strength = 0.9 if state in RAISED else 0.4
+            panel.bar(at, low[at], width=0.5, color=color, alpha=strength, lw=0, zorder=2)
+            panel.bar(at, high[at] - low[at], bottom=low[at], width=0.5, color=OPEN_FILL, hatch="////", edgecolor=MUTED,
+                      lw=0.8, zorder=2)  # fmt: skip
+            if dominant:
+                panel.bar(at, high[at], width=0.5, fill=False, edgecolor=INK, lw=2.0, zorder=3)
+            if n <= FEW_VISITS:
+                words = _bar_words(state, low[at], high[at])
+                panel.text(at, high[at] + 3, words, ha="center", va="bottom", fontsize=8.5, color=INK, parse_math=False)
+        panel.set_ylim(0, 119)
+        panel.set_yticks([0, 50, 100])
+        panel.grid(axis="y", color=GRID, lw=0.8)
+        panel.set_title(f"{axis['number']}  {axis['title']}", loc="left", fontsize=10.5, color=INK, pad=4)
+    panels[len(axes) // 2].set_ylabel("percentile")
+    _visit_ticks(panels[-1], visits["label"])
+    handles = [
+        Patch(color=MUTED, alpha=0.9, lw=0, label="active, impaired or high burden"),
+        Patch(color=MUTED, alpha=0.4, lw=0, label="not, or open"),
+        Patch(facecolor=OPEN_FILL, hatch="////", edgecolor=MUTED, label="as high as the missing items allow"),
+        Patch(fill=False, edgecolor=INK, lw=2.0, label="dominant axis"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9, labelcolor=INK)
+    return to_svg(figure)
+
+
+def _bar_words(state: str | None, low: float, high: float) -> str:
+    ends = number(low, 2) if low == high else f"{number(low, 2)} to {number(high, 2)}"
+    return f"{state or 'open'}, {ends}"
+
+
+def scores_over_visits(visits: pd.DataFrame, scores: Sequence[str], scales: Mapping[str, Mapping[str, Any]]) -> str:
+    """One panel a score: a dot where it is known, a line over all it may be where it isn't.
+
+    Parameters
+    ----------
+    visits : DataFrame
+        In order: ``label``, and for each score its own column, ``_min`` and ``_max``.
+    scores : sequence of str
+    scales : mapping
+        Score -> ``title``, ``ends``, ``cuts`` (state -> the value it begins at).
+    """
+    n = len(visits)
+    figure, panels = _panels(12.6, 3.3, 1, len(scores))
+    x = np.arange(n)
+    for panel, name, color in zip(panels, scores, COLORS, strict=False):
+        scale = scales[name]
+        value, low, high = (visits[f"{name}{end}"].to_numpy(dtype=float) for end in ("", "_min", "_max"))
+        panel.vlines(x, low, high, color=color, alpha=0.35, lw=7, zorder=2)
+        panel.plot(x, value, color=color, lw=1.2, alpha=0.6, zorder=2)
+        panel.scatter(x, value, s=48, color=color, linewidths=0, zorder=3)
+        cuts = {state: float(cut) for state, cut in scale["cuts"].items()}
+        seen = high[~np.isnan(high)]
+        top = max([*seen, *cuts.values(), 1.0])
+        for state, cut in cuts.items():
+            panel.axhline(cut, color=MUTED, lw=0.8, ls=(0, (4, 3)), zorder=1)
+            panel.annotate(f"{state}, from {number(cut)}", (1, cut), (-2, 2), xycoords=("axes fraction", "data"),
+                           textcoords="offset points", ha="right", fontsize=7.5, color=MUTED)  # fmt: skip
+        panel.set_ylim(-0.03 * top, min(float(scale["ends"][1]), top * 1.15) + 0.03 * top)
+        panel.grid(axis="y", color=GRID, lw=0.8)
+        panel.set_title(scale["title"], loc="left", fontsize=10.5, color=INK, pad=4)
+        _visit_ticks(panel, visits["label"], most=max(2, MOST_TICKS // len(scores)))
+    handles = [
+        Line2D([], [], ls="", marker="o", ms=7, mfc=MUTED, mec=MUTED, label="known"),
+        Line2D([], [], color=MUTED, alpha=0.35, lw=7, label="as low or high as the missing items allow"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=9, labelcolor=INK)
+    return to_svg(figure)
+
+
+def _visit_ticks(panel: Any, labels: pd.Series, most: int = MOST_TICKS) -> None:
+    step = -(-len(labels) // most)
+    places = np.arange(len(labels))[::step]
+    length = 12 if len(places) <= FEW_VISITS else 6
+    panel.set_xticks(places, [plain(shorten(str(labels.iloc[i]), length)) for i in places], parse_math=False)
+    panel.set_xlim(-0.6, len(labels) - 0.4)
+    panel.tick_params(axis="x", length=0)
+    panel.set_xlabel("visit")
