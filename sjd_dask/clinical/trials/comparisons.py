@@ -81,62 +81,79 @@ class Comparison:
     def errors(self, n_treatment: FloatArray, n_control: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """True and estimated standard error and degrees of freedom, from persons used in each arm."""
         nt, nc = np.asarray(n_treatment, dtype=float), np.asarray(n_control, dtype=float)
+        true, estimated, df = (self._of_two if self.interaction else self._of_one)(nt, nc)
+        return np.sqrt(true), np.sqrt(estimated), df if self.test == "t" else np.full_like(df, np.inf)
+
+    def _of_one(self, nt: FloatArray, nc: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         total = nt + nc
         pi = nt / total
         s = self.shares
-        if self.interaction:
-            arms = (1 / s).sum()
-            true = (self.treatment / s).sum() / nt + (self.control / s).sum() / nc
-            mixed = (s * self.treatment).sum() * pi + (s * self.control).sum() * (1 - pi)
-            estimated = true if self.rates is not None else mixed * arms * (1 / nt + 1 / nc)
-            parameters = 4
+        between = float((s * (self.effects - self.effect) ** 2).sum())
+        within = (s * self.treatment).sum() / nt + (s * self.control).sum() / nc
+        if self.rates is None:
+            mixed = (s * self.treatment).sum() * pi + (s * self.control).sum() * (1 - pi) + pi * (1 - pi) * between
+            estimated = mixed * (1 / nt + 1 / nc)
+        elif self.test == "pooled":
+            share = self.rates[:, 0] * pi[:, None] + self.rates[:, 1] * (1 - pi[:, None])
+            estimated = (s * share * (1 - share)).sum(axis=1) * (1 / nt + 1 / nc)
         else:
-            between = float((s * (self.effects - self.effect) ** 2).sum())
-            within = (s * self.treatment).sum() / nt + (s * self.control).sum() / nc
-            true = within + between / total
-            if self.rates is None:
-                mixed = (s * self.treatment).sum() * pi + (s * self.control).sum() * (1 - pi) + pi * (1 - pi) * between
-                estimated = mixed * (1 / nt + 1 / nc)
-            elif self.test == "pooled":
-                share = self.rates[:, 0] * pi[..., None] + self.rates[:, 1] * (1 - pi[..., None])
-                estimated = (s * share * (1 - share)).sum(axis=-1) * (1 / nt + 1 / nc)
-            else:
-                estimated = within
-            parameters = len(s) + 1
-        df = total - parameters - self.ancova
-        if self.ancova:  # the baseline differs between the arms by chance, and its slope is estimated
-            more = 1 + 1 / np.maximum(df - 1, 1)
-            true, estimated = true * more, estimated * more
-        return np.sqrt(true), np.sqrt(estimated), df if self.test == "t" else np.full_like(total, np.inf)
+            estimated = within
+        df = total - len(s) - 1 - self.ancova
+        more = self._by_chance(df)
+        return (within + between / total) * more, estimated * more, df
+
+    def _of_two(self, nt: FloatArray, nc: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Each group's effect with its own variance (and slope), as if it were analysed alone."""
+        nt, nc = nt[:, None] * self.shares, nc[:, None] * self.shares
+        total = nt + nc
+        df = np.maximum(total - 2 - self.ancova, 1.0)
+        more = self._by_chance(df)
+        true = (self.treatment / nt + self.control / nc) * more
+        estimated = true
+        if self.rates is None:
+            estimated = (self.treatment * nt + self.control * nc) / total * (1 / nt + 1 / nc) * more
+        both = estimated.sum(axis=1)
+        return true.sum(axis=1), both, both**2 / (estimated**2 / df).sum(axis=1)
+
+    def _by_chance(self, df: FloatArray) -> FloatArray | float:
+        """What is lost since the arms' baselines differ by chance while their slope is estimated."""
+        return 1 + 1 / np.maximum(df - 1, 1) if self.ancova else 1.0
 
     def power(
-        self, treatment: float, control: float, *, alpha: float, sided: int, strict: bool = True, spread: bool = False
-    ) -> float:
-        """Power with so many persons enrolled (with an outcome) in each arm.
+        self, enrolled: float, part: float, *, alpha: float, sided: int, kept: float = 1.0, strict: bool = True,
+        spread: bool = False,
+    ) -> float:  # fmt: skip
+        """Power with so many persons enrolled.
 
-        ``spread``: average over how many of them the comparison will find, instead of taking the expected number.
+        Parameters
+        ----------
+        enrolled
+            Persons of both arms.
+        part
+            Share of them in the treatment arm.
+        kept
+            Chance of a person to have an outcome.
+        strict
+            Count rejections in the wrong direction.
+        spread
+            Average over how many the comparison will find, instead of taking the expected number.
         """
-        if spread:
-            n, chance = self._found(treatment + control)
-        else:
-            n, chance = np.array([(treatment + control) * self.used]), np.ones(1)
-        part = treatment / (treatment + control)
+        n, chance = self._found(enrolled, kept) if spread else (np.array([enrolled * self.used * kept]), np.ones(1))
         true, estimated, df = self.errors(n * part, n * (1 - part))
         found = power_of_test(
             self.effect, true, estimated=estimated, df=np.maximum(df, 1.0), alpha=alpha, sided=sided, strict=strict
         )
         return float(found @ chance)
 
-    def exact_power(self, treatment: int, control: int, *, alpha: float, sided: int) -> float:
-        """Power over every outcome of two binomial arms; NaN where it can't be summed so.
+    def exact_power(self, enrolled: int, part: float, *, alpha: float, sided: int, kept: float = 1.0) -> float:
+        """Power over every outcome of two binomial arms, averaged over how many persons the comparison will find.
 
-        Where the comparison uses a part of the enrolled, the mean over how many it will find.
+        NaN where it can't be summed so: a continuous endpoint, or several groups.
         """
-        if not self.exact or self.rates is None:
+        if self.rates is None or len(self.shares) > 1:
             return math.nan
         one, other = (float(rate) for rate in self.rates[0])
-        n, chance = self._found(treatment + control, most=61)
-        part = treatment / (treatment + control)
+        n, chance = self._found(enrolled, kept, most=61)
         found = [
             exact_power_for_proportions(
                 one, other, round(k * part), round(k) - round(k * part), alpha=alpha, sided=sided, method=self.test
@@ -145,14 +162,15 @@ class Comparison:
         ]
         return float(np.asarray(found) @ chance)
 
-    def _found(self, enrolled: float, most: int | None = None) -> tuple[FloatArray, FloatArray]:
-        """How many of the enrolled the comparison may find, and the chance of each; at most so many numbers."""
-        if self.used >= 1:
+    def _found(self, enrolled: float, kept: float, most: int | None = None) -> tuple[FloatArray, FloatArray]:
+        """How many persons the comparison may find, and the chance of each; at most so many numbers."""
+        share = self.used * kept
+        if share >= 1:
             return np.array([float(enrolled)]), np.ones(1)
-        low, high = stats.binom.ppf([1e-9, 1 - 1e-9], round(enrolled), self.used)
+        low, high = stats.binom.ppf([1e-9, 1 - 1e-9], round(enrolled), share)
         step = 1 if most is None else max(1, math.ceil((high - low + 1) / most))
         n = np.arange(max(int(low), 8), max(int(high), 8) + 1, step, dtype=float)
-        chance = stats.binom.pmf(n, round(enrolled), self.used)
+        chance = stats.binom.pmf(n, round(enrolled), share)
         return n, chance / chance.sum()
 
 
@@ -185,7 +203,7 @@ def compare(outcome: Outcome, population: Population, design: str, analysis: str
         variance = outcome.sd**2 @ within + (((expected[:, None] - mean) ** 2) * within).sum(axis=0)
         if outcome.ancova:
             tie = (outcome.correlation * outcome.sd) @ within
-            slope = float(tie @ shares)
+            slope = tie if analysis == "interaction" else float(tie @ shares)
             variance = variance - 2 * slope * tie + slope**2
         variances.append(variance)
     interaction = analysis == "interaction"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -143,10 +143,9 @@ def _needed(comparison: Comparison, spec: DesignSpec, lost: float) -> SampleSize
     least = max(2.0, 2.0 / ratio, (len(comparison.shares) + 3) / (1 + ratio)) / comparison.used
 
     def at(n: float) -> float:
-        return comparison.power(n * ratio, n, alpha=alpha, sided=sided, strict=False)
+        return comparison.power(n * (1 + ratio), ratio / (1 + ratio), alpha=alpha, sided=sided, strict=False)
 
-    size = rounded(smallest_control(at, power, least), ratio, lost)
-    return replace(size, power=comparison.power(size.treatment, size.control, alpha=alpha, sided=sided))
+    return rounded(smallest_control(at, power, least), ratio, lost)
 
 
 def _rule(
@@ -200,16 +199,14 @@ def _power(
         trials = spec.simulate.trials or 0 if isinstance(spec.simulate, Simulate) else 0
         tested[name] = ({(found[e].name, a): p for (e, a), p in simulated.items()}, n)
         for e, one in enumerate(counted):
-            kept = n if one.non_responder else n * (1 - _given(spec.dropout))
+            kept = 1.0 if one.non_responder else 1 - _given(spec.dropout)
             for analysis in ANALYSES[name]:
                 comparison = compare(one, who, name, analysis)
                 row: dict[str, Any] = {
                     "design": name, "endpoint": one.name, "analysis": analysis, "n_enrolled": n,
-                    "n_used": kept * comparison.used, "effect": comparison.effect, "alpha": alpha,
-                    "power_formula": comparison.power(kept * part, kept * (1 - part), alpha=alpha, sided=sided,
-                                                      spread=True),
-                    "power_exact": comparison.exact_power(round(kept * part), round(kept * (1 - part)), alpha=alpha,
-                                                          sided=sided),
+                    "n_used": n * kept * comparison.used, "effect": comparison.effect, "alpha": alpha,
+                    "power_formula": comparison.power(n, part, alpha=alpha, sided=sided, kept=kept, spread=True),
+                    "power_exact": comparison.exact_power(n, part, alpha=alpha, sided=sided, kept=kept),
                 }  # fmt: skip
                 if (e, analysis) in simulated:
                     designed, null = (float((p <= alpha).mean()) for p in simulated[e, analysis])
@@ -222,7 +219,7 @@ def _power(
         if name not in table:
             table[name] = np.nan
     table["trials"] = table["trials"].astype("Int64")
-    _judge(table, messages)
+    _judge(spec, table, messages)
     return table, tested
 
 
@@ -245,7 +242,7 @@ def _simulated(
     return p_values(drawn, found, who, name, sided=int(_given(spec.sided)), directions=directions)
 
 
-def _judge(table: pd.DataFrame, messages: list[str]) -> None:
+def _judge(spec: DesignSpec, table: pd.DataFrame, messages: list[str]) -> None:
     """Say where simulation and formula part, and where the type I error is above its level."""
     where = table["design"] + ", " + table["endpoint"] + ", " + table["analysis"]
     expected = table["power_exact"].fillna(table["power_formula"])
@@ -261,9 +258,20 @@ def _judge(table: pd.DataFrame, messages: list[str]) -> None:
     for i in np.flatnonzero(above):
         messages.append(
             f"{where[i]}: type I error {table['type_one_error'][i]:.4f}, above its level {table['alpha'][i]:g} by more "
-            f"than chance allows (error {table['type_one_error_error'][i]:.4f}). Take `test: t` or "
-            "`method: pooled`, or more persons."
+            f"than chance allows (error {table['type_one_error_error'][i]:.4f}): {_remedy(spec, table.iloc[i])}."
         )
+
+
+def _remedy(spec: DesignSpec, row: pd.Series) -> str:
+    """What holds the level better in a small trial."""
+    one = next(one for one in spec.endpoints if one.name == row["endpoint"])
+    if isinstance(one, Continuous):
+        return "take `test: t`" if one.test == "normal" else "more persons are needed"
+    return (
+        "more persons are needed"
+        if one.method == "pooled" or row["analysis"] == "interaction"
+        else ("take `method: pooled`, or more persons")
+    )
 
 
 def _assumptions(spec: DesignSpec, who: Population, found: list[Outcome]) -> list[str]:

@@ -201,7 +201,7 @@ def analyse(
 
     A continuous endpoint by least squares on treatment, with the groups of the analysis as indicators and the baseline
     where it is a covariate; a binary one by the difference of shares, over groups weighted as Mantel and Haenszel do.
-    The interaction is the difference of the effects of two groups, each binary share with its own variance.
+    The interaction is the difference of the effects of two groups, each with its own variance (and slope).
 
     Parameters
     ----------
@@ -254,19 +254,14 @@ def _common_effect(s: Sums, ancova: bool) -> tuple[FloatArray, FloatArray, Float
 
 
 def _difference_of_effects(s: Sums, ancova: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
-    sign = np.array([[-1.0, 1.0], [1.0, -1.0]])
-    df = s.n.sum(axis=(1, 2)) - 4.0 - ancova
+    """Effect in the first group less that in the second, each analysed alone; degrees of freedom by Satterthwaite."""
+    first, second = (
+        _common_effect(Sums(*(getattr(s, name)[:, [g]] for name in Sums.__annotations__)), ancova) for g in (0, 1)
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
-        estimate = (sign * s.y / s.n).sum(axis=(1, 2))
-        spread = (1.0 / s.n).sum(axis=(1, 2))
-        rest = _around(s.n, s.y, s.y, s.yy)
-        if ancova:
-            xx, xy = _around(s.n, s.x, s.x, s.xx), _around(s.n, s.x, s.y, s.xy)
-            gap = (sign * s.x / s.n).sum(axis=(1, 2))
-            estimate = estimate - xy / xx * gap
-            rest = rest - xy * xy / xx
-            spread = spread + gap * gap / xx
-        return estimate, np.sqrt(rest / df * spread), df
+        a, b = first[1] ** 2, second[1] ** 2
+        df = np.where((first[2] > 0) & (second[2] > 0), (a + b) ** 2 / (a**2 / first[2] + b**2 / second[2]), 0.0)
+    return first[0] - second[0], np.sqrt(a + b), df
 
 
 def _shares(s: Sums, method: str, interaction: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -281,6 +276,8 @@ def _shares(s: Sums, method: str, interaction: bool) -> tuple[FloatArray, FloatA
         weight = np.where(size > 0, control * treated / size, 0.0)
         share = s.y.sum(axis=2) / size
         variance = share * (1 - share) * (1 / control + 1 / treated) if method == "pooled" else own
+        if method == "pooled" and size.shape[1] > 1:  # as Cochran, Mantel and Haenszel have it
+            variance = variance * size / (size - 1)
         used = weight > 0
         whole = weight.sum(axis=1)
         estimate = np.where(used, weight * (p1 - p0), 0.0).sum(axis=1) / whole
