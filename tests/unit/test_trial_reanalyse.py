@@ -33,16 +33,16 @@ def run(table: pd.DataFrame, **options: Any) -> Reanalysis:
 
 def test_the_truth_is_found() -> None:
     truth = {"C1": 0.0, "C2": -1.0, "C3": -4.0}
-    found = run(trial(6000, truth, 1), baseline="baseline")
+    found = run(trial(3000, truth, 1), baseline="baseline")
     effects = found.effects.set_index("level")
     for level, value in truth.items():
         row = effects.loc[level]
-        assert abs(row["effect"] - value) < 4 * row["standard_error"] and row["standard_error"] < 0.2
-    assert effects.loc["all", "effect"] == pytest.approx(-5 / 3, abs=0.3)
+        assert abs(row["effect"] - value) < 4 * row["standard_error"] and row["standard_error"] < 0.3
+    assert effects.loc["all", "effect"] == pytest.approx(-5 / 3, abs=0.4)
     assert found.interactions["p_value"].iloc[0] < 1e-10
-    binary = run(trial(6000, {"C1": 0.0, "C3": 1.2}, 2, binary=True), baseline="baseline", kind="binary")
+    binary = run(trial(3000, {"C1": 0.0, "C3": 1.2}, 2, binary=True), baseline="baseline", kind="binary")
     effects = binary.effects.set_index("level")
-    assert effects.loc["C3", "odds_ratio"] == pytest.approx(np.exp(1.2), rel=0.3)
+    assert effects.loc["C3", "odds_ratio"] == pytest.approx(np.exp(1.2), rel=0.4)
     assert effects.loc["C1", "odds_ratio_low"] < 1 < effects.loc["C1", "odds_ratio_high"]
     row = effects.loc["C3"]
     assert row["risk_difference"] == pytest.approx(row["mean_arm"] - row["mean_control"])
@@ -50,10 +50,10 @@ def test_the_truth_is_found() -> None:
 
 
 def test_the_interaction_test_holds_its_level_under_unequal_variances() -> None:
-    """200 trials without any difference of effects; 24 of them below 0.05 would be met once in 10,000 times."""
+    """60 trials without any difference of effects; 12 of them below 0.05 would be met once in 20,000 times."""
     same = {"C1": -1.0, "C2": -1.0, "C3": -1.0}
-    p = [run(trial(90, same, seed)).interactions["p_value"].iloc[0] for seed in range(200)]
-    assert 1 <= np.sum(np.array(p) < 0.05) < 24
+    p = [run(trial(90, same, seed)).interactions["p_value"].iloc[0] for seed in range(60)]
+    assert 1 <= np.sum(np.array(p) < 0.05) < 12
 
 
 def test_persons_may_stand_in_any_order() -> None:

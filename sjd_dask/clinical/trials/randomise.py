@@ -17,7 +17,6 @@ from sjd_dask.errors import SpecError
 
 # Level of a person whose stratum isn't known.
 UNKNOWN = "unknown"
-COLUMNS = ("stratum", "sequence", "number", "block", "block_size", "arm")
 
 
 def randomisation_lists(
@@ -67,20 +66,21 @@ def randomisation_lists(
     """
     names, shares, sizes = _checked(arms, allocation, block_sizes, per_stratum)
     unit = [name for name, share in zip(names, shares, strict=True) for _ in range(share)]
-    rows: list[pd.DataFrame] = []
+    columns: dict[str, list[Any]] = {}
     for levels in _strata(strata):
         blocks = _blocks(seed, _key(levels), unit, sizes, per_stratum)
-        length = np.array([len(block) for block in blocks])
-        made = pd.DataFrame({column: [level] * int(length.sum()) for column, level in levels.items()})
         text = stratum_text(levels)
-        made["stratum"] = text
-        made["sequence"] = np.arange(1, int(length.sum()) + 1)
+        arm = [one for block in blocks for one in block]
+        made: dict[str, list[Any]] = {column: [level] * len(arm) for column, level in levels.items()}
+        made["stratum"] = [text] * len(arm)
+        made["sequence"] = list(range(1, len(arm) + 1))
         made["number"] = [f"{text}-{i:04d}" for i in made["sequence"]]
-        made["block"] = np.repeat(np.arange(1, len(blocks) + 1), length)
-        made["block_size"] = np.repeat(length, length)
-        made["arm"] = [arm for block in blocks for arm in block]
-        rows.append(made)
-    return pd.concat(rows, ignore_index=True)
+        made["block"] = [i for i, block in enumerate(blocks, start=1) for _ in block]
+        made["block_size"] = [len(block) for block in blocks for _ in block]
+        made["arm"] = arm
+        for name, values in made.items():
+            columns.setdefault(name, []).extend(values)
+    return pd.DataFrame(columns)
 
 
 def stratum_text(levels: Mapping[str, str]) -> str:
