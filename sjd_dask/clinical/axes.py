@@ -18,7 +18,7 @@ from sjd_dask.clinical.essdai import ESSDAI
 from sjd_dask.clinical.gland_axis import PARTS, gland_axis
 from sjd_dask.clinical.gland_tests import answer, test_columns
 from sjd_dask.clinical.measures import Measure, find_measure
-from sjd_dask.clinical.reasons import by_pattern, join_reasons, missing_reason
+from sjd_dask.clinical.reasons import join_reasons, listed, missing_reason, texts_at
 from sjd_dask.clinical.sheet import Sheet
 from sjd_dask.clinical.threeway import any_of, at_least
 
@@ -136,8 +136,13 @@ def _states(low: np.ndarray, high: np.ndarray, cut: float) -> np.ndarray:
     return np.where(surely == possibly, surely, np.nan)
 
 
-def _words(flag: np.ndarray, no: str, yes: str) -> np.ndarray:
-    return np.array([no, yes, None], dtype=object)[np.where(np.isnan(flag), 2, flag).astype(np.int8)]
+def _words(flag: np.ndarray, no: str, yes: str) -> Any:
+    return texts_at(_code(flag), [no, yes, None])
+
+
+def _code(flag: np.ndarray) -> np.ndarray:
+    """0 no, 1 yes, 2 open."""
+    return np.where(np.isnan(flag), 2, flag).astype(np.int8)
 
 
 def _state_flag(positions: pd.DataFrame, at: int, own: Mapping[str, Any]) -> np.ndarray:
@@ -170,7 +175,7 @@ def _systemic(
     return {
         "axis1_state": _words(_states(low, high, float(own["at_least"])), own["negative"], own["positive"]),
         **_interval("axis1_position", low, high),
-        "axis1_organs": _listed([sheet.level(name) > 0 for name in domains], domains),
+        "axis1_organs": listed([sheet.level(name) > 0 for name in domains], domains),
         "axis1_reason": reason,
     }
 
@@ -188,7 +193,7 @@ def _gland(sheet: Sheet, own: Mapping[str, Any], definitions: Overrides | None) 
         columns |= _interval(f"axis2_{part}_position", *found.part_position(part))
     return {
         **columns,
-        "axis2_positive": _listed([found.answers[test] == 1 for test in tests], tests),
+        "axis2_positive": listed([found.answers[test] == 1 for test in tests], tests),
         "axis2_early_inflammatory": found.early,
         "axis2_reason": missing_reason(unknown, tests),
     }
@@ -207,38 +212,29 @@ def _symptoms(
     answers = [answer(sheet, evidence[kind]["test"]) for kind in kinds]
     some = any_of(*answers)
     amplified = np.where((burden == 0) | (some == 0), 0.0, burden * some)
-    state = _words(burden, own["negative"], own["positive"])
-    state[amplified == 1] = own["amplified"]
+    state = np.where(amplified == 1, 3, _code(burden))
     absent = missing_reason(~np.isnan(np.column_stack(answers)), kinds, prefix="amplification open, missing: ")
     return {
-        "axis3_state": state,
+        "axis3_state": texts_at(state, [own["negative"], own["positive"], None, own["amplified"]]),
         **_interval("axis3_position", low, high),
         "axis3_high_burden": burden,
         "axis3_amplification": amplified,
-        "axis3_evidence": _listed([one == 1 for one in answers], kinds),
+        "axis3_evidence": listed([one == 1 for one in answers], kinds),
         "axis3_reason": join_reasons(reason, np.where(np.isnan(amplified), absent, "")),
     }
-
-
-def _listed(present: list[np.ndarray], of: list[str]) -> np.ndarray:
-    """Names of what is present, joined by commas, (n,)."""
-    word = np.zeros(len(present[0]), dtype=np.int64)
-    for at, one in enumerate(present):
-        word |= one.astype(np.int64) << at
-    return by_pattern([word], lambda bits: ", ".join(name for at, name in enumerate(of) if bits >> at & 1))
 
 
 def _what_follows(
     dominant: np.ndarray, positions: pd.DataFrame, table: Mapping[str, Any], definitions: Overrides | None
 ) -> dict[str, np.ndarray]:
     """Endpoints that read the dominant axis, and whether the disease is of the kind targeted immunotherapy is for."""
-    codes, different = pd.factorize(dominant)
+    codes, different = pd.factorize(pd.Series(dominant))
     texts = [", ".join(endpoints_for(one, definitions=definitions)) for one in different]
     sent = [float(one in table["immunotherapy"]["dominant"]) for one in different]
     found = np.array([*sent, np.nan])[codes]
     if table["immunotherapy"]["early_inflammatory_gland"]:
         found = any_of(found, positions["axis2_early_inflammatory"].to_numpy(dtype=np.float64))
-    return {"axes_endpoints": np.array([*texts, None], dtype=object)[codes], "axes_immunotherapy": found}
+    return {"axes_endpoints": texts_at(codes % (len(texts) + 1), [*texts, None]), "axes_immunotherapy": found}
 
 
 _POSITION = {

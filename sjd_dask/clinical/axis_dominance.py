@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from sjd_dask.clinical.axis_reference import AxisReference
-from sjd_dask.clinical.reasons import by_pattern
+from sjd_dask.clinical.reasons import texts_at
 from sjd_dask.clinical.threeway import at_least
 from sjd_dask.errors import SpecError
 
@@ -23,7 +24,7 @@ def dominance(
     axes: Sequence[str],
     table: Mapping[str, Any],
     reference: AxisReference,
-) -> dict[str, np.ndarray]:
+) -> dict[str, Any]:
     """Which axis stands highest in the reference cohort, by a margin.
 
     Parameters
@@ -39,7 +40,7 @@ def dominance(
 
     Returns
     -------
-    dict of ndarray (n,)
+    dict of columns (n,)
         ``dominant``: the axis whose percentile is above every other's by at least the margin, however the missing
         items turn out, and whose state calls for treatment; ``none dominates`` where no axis can be that; None where
         it is open. ``dominant_margin``: highest less second highest percentile, NaN where open; ``_min``, ``_max``.
@@ -62,20 +63,18 @@ def dominance(
         surely, possibly = surely & (states == 1), possibly & (states != 0)
     none = ~possibly.any(axis=1)
     code = np.where(surely.any(axis=1), surely.argmax(axis=1), np.where(none, len(axes), len(axes) + 1))
-    named = np.array([*axes, NONE_DOMINATES, None], dtype=object)
-
     top_low, top_high = np.maximum(margin_low.max(axis=1), 0.0), margin_high.max(axis=1)
     unknown = lacking.any(axis=1)
     top_low, top_high = (np.where(unknown, np.nan, one) for one in (top_low, top_high))
     none_called_for = needs_state & (states == 0).all(axis=1)
     open_axes = np.where(lacking, 0, (least != most).astype(np.int8))
     return {
-        "dominant": named[code],
+        "dominant": texts_at(code, [*axes, NONE_DOMINATES, None]),
         "dominant_margin": np.where((least == most).all(axis=1), top_low, np.nan),
         "dominant_margin_min": top_low,
         "dominant_margin_max": top_high,
         "dominant_reason": _reasons(code, none_called_for, open_axes, axes, margin, reference),
-        "axes_reference": np.full(len(low), reference.name, dtype=object),
+        "axes_reference": texts_at(np.zeros(len(low), dtype=np.int8), [reference.name]),
     }
 
 
@@ -96,7 +95,7 @@ def _reasons(
     axes: Sequence[str],
     margin: float,
     reference: AxisReference,
-) -> np.ndarray:
+) -> Any:
     few = [
         f"the reference has {reference.axes[axis].n_persons} persons on axis {axis}, {reference.least_persons} needed"
         for axis in axes
@@ -115,5 +114,10 @@ def _reasons(
             "; ".join([*few, *([f"known only as a range: {', '.join(spans)}"] if spans else [])]) or "a state is open"
         )
 
-    columns = [open_axes[:, at] for at in range(open_axes.shape[1])]
-    return by_pattern([code, none_called_for.astype(np.int8), *columns], text)
+    k = len(axes)
+    pattern = (code * 2 + none_called_for) << k
+    for at in range(k):
+        pattern |= open_axes[:, at].astype(np.int64) << at
+    codes, patterns = pd.factorize(pattern)
+    unpacked = [(int(one) >> k, [int(one) >> at & 1 for at in range(k)]) for one in patterns]
+    return texts_at(codes, [text(head // 2, head % 2, *ranges) for head, ranges in unpacked])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 THIS_SHEET = "this sheet"
 _KIND = "axis reference"
 _FORMAT = 1
+_MOST_STEPS = 100_000
 # What of the definitions a position hangs on; other sections (the margin, the evidence) may differ from the fit's.
 _POSITION_SECTIONS = {
     "axes": ("axes", "gland_tests", "gland_instruments"),
@@ -66,12 +67,14 @@ class Distribution:
 
     def percentile(self, values: np.ndarray) -> np.ndarray:
         """Percent of the cohort below each value plus half of those at it, (n,); NaN where the value is."""
-        known = ~np.isnan(values)
-        steps = np.rint(np.where(known, values, 0.0) / self.grid).astype(np.int64)
-        upto = np.concatenate([[0.0], np.cumsum(self.weights)])
-        below = upto[np.searchsorted(self.steps, steps, side="left")]
-        with_it = upto[np.searchsorted(self.steps, steps, side="right")]
-        return np.where(known, 100.0 * ((below + with_it) / 2.0) / upto[-1], np.nan)
+        first, last = int(self.steps[0]), int(self.steps[-1])
+        # One place below the least step that occurs, one above the greatest, and one for each between.
+        at = np.zeros(last - first + 3)
+        at[self.steps - first + 1] = self.weights
+        upto = np.cumsum(at)
+        table = np.append(100.0 * (upto - at / 2.0) / upto[-1], np.nan)
+        steps = np.clip(np.rint(values / self.grid) - first + 1, 0, len(at) - 1)
+        return table[np.where(np.isnan(values), len(at), steps).astype(np.int64)]
 
 
 @dataclass(frozen=True)
@@ -310,9 +313,17 @@ def _distribution(values: np.ndarray, who: np.ndarray, grid: float) -> Distribut
     """Steps and the persons at each. Sums don't depend on the order of the rows, to the last bit."""
     if not len(values):
         return Distribution(grid, np.empty(0, dtype=np.int64), np.empty(0), 0)
-    _, which, visits = np.unique(who, return_inverse=True, return_counts=True)
-    share = 1.0 / visits[which]
+    visits = np.bincount(who)
     steps = np.rint(values / grid).astype(np.int64)
-    order = np.lexsort((share, steps))
-    different, first = np.unique(steps[order], return_index=True)
-    return Distribution(grid, different, np.add.reduceat(share[order], first), len(visits))
+    first, most = int(steps.min()), int(visits.max())
+    if int(steps.max()) - first > _MOST_STEPS:
+        raise SpecError(
+            f"definition 'axes': a grid of {grid:g} makes more than {_MOST_STEPS:,} steps; take a wider one"
+        )
+    rows = np.bincount(
+        (steps - first) * (most + 1) + visits[who], minlength=(int(steps.max()) - first + 1) * (most + 1)
+    )
+    # Rows are counted before they are weighed, in one order: sums are then the same whatever the order of the rows.
+    weights = rows.reshape(-1, most + 1)[:, 1:] @ (1.0 / np.arange(1, most + 1))
+    different = np.flatnonzero(weights)
+    return Distribution(grid, different + first, weights[different], int((visits > 0).sum()))

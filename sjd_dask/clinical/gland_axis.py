@@ -200,7 +200,7 @@ def _on_scale(values: np.ndarray, instrument: Mapping[str, Any]) -> np.ndarray:
             f"definition 'axes': values {points.tolist()} must ascend, with as many positions, all going one way from "
             f"0 to 1; they are {position.tolist()}"
         )
-    return np.where(np.isnan(values), np.nan, np.interp(np.nan_to_num(values), points, position))
+    return np.interp(values, points, position)  # missing stays missing
 
 
 def _one_way(position: np.ndarray) -> bool:

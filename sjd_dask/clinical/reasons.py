@@ -7,6 +7,7 @@ pattern, and the rows take theirs.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -88,3 +89,33 @@ def join_reasons(*reasons: np.ndarray, separator: str = "; ") -> np.ndarray:
 def where_reason(condition: np.ndarray, text: str) -> np.ndarray:
     """``text`` where the condition holds, an empty text elsewhere."""
     return np.array(["", text], dtype=object)[np.asarray(condition, dtype=np.int8)]
+
+
+def texts_at(codes: np.ndarray, texts: Sequence[str | None]) -> Any:
+    """The text of each row's code, as a column of a DataFrame: a million texts without a million Python objects.
+
+    Parameters
+    ----------
+    codes
+        (n,) integers from 0.
+    texts
+        By code; None is missing.
+    """
+    return pd.Series(list(texts)).array.take(np.asarray(codes, dtype=np.intp))
+
+
+def listed(present: Sequence[np.ndarray], names: Sequence[str]) -> Any:
+    """Names of what is present in each row, joined by commas; empty where nothing is.
+
+    Parameters
+    ----------
+    present
+        k < 63 arrays (n,) of booleans.
+    names
+        k names.
+    """
+    word = np.zeros(len(present[0]), dtype=np.int64)
+    for place, one in enumerate(present):
+        word |= np.asarray(one, dtype=np.int64) << place
+    codes, patterns = pd.factorize(word)
+    return texts_at(codes, [", ".join(name for i, name in enumerate(names) if int(bits) >> i & 1) for bits in patterns])
