@@ -85,7 +85,7 @@ def test_a_level_that_a_domain_has_not_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("bad", [1, -1, 1.5])
 def test_the_central_nervous_system_has_no_level_one(bad: float) -> None:
-    with pytest.raises(DataError, match="central_nervous_system.*one of 0, 2, 3"):
+    with pytest.raises(DataError, match=r"central_nervous_system.*one of 0, 2, 3"):
         score(rows({**ZERO, "central_nervous_system": bad}), "essdai")
 
 
