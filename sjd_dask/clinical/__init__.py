@@ -42,6 +42,9 @@ _PUBLIC = {
     "fit_nsst": "symptom_clusters",
     "integrated": "integrated_clusters",
     "fit_integrated": "integrated_clusters",
+    "modules": "module_scores",
+    "fit_modules": "module_scores",
+    "score_modules": "module_scores",
     "read_model": "multinomial_file",
     "write_model": "multinomial_file",
 }

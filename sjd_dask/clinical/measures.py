@@ -95,6 +95,7 @@ _WHERE: dict[str, tuple[str, str]] = {
     "axes": ("axes", "MEASURE"),
     "nsst": ("symptom_clusters", "MEASURE"),
     "integrated": ("integrated_clusters", "MEASURE"),
+    "modules": ("module_scores", "MEASURE"),
 }
 
 

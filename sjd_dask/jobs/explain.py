@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from sjd_dask import names
+from sjd_dask.clinical.module_lists import TYPE_I
 from sjd_dask.errors import DataError
 from sjd_dask.jobs import explain_inputs as inputs
 from sjd_dask.jobs import explain_tests as tests
@@ -26,7 +27,6 @@ from sjd_dask.jobs.spec import JobSpec, resolve_path
 from sjd_dask.runtime.fingerprint import fingerprint
 from sjd_dask.runtime.plan import PROCESS_BYTES, Partition, Plan
 from sjd_dask.store.cohort import open_cohort
-from sjd_dask.stratify.modules import TYPE_I
 from sjd_dask.stratify.shares import ShareProblem, share_explained, share_row
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sjd_dask.store.cohort import Cohort
 
 # Raised when numbers change.
-METHOD_VERSIONS = {"comparison": 1, "modules": 1, "clinic": 1, "shares": 1, "stability": 1}
+METHOD_VERSIONS = {"comparison": 1, "modules": 2, "clinic": 1, "shares": 1, "stability": 1}
 # Draws of chance in a task: some tenths of a second.
 ROUNDS = 20
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sjd_dask import names
+from sjd_dask.clinical.module_lists import read_gmt
 from sjd_dask.designs.formula import formula_columns
 from sjd_dask.designs.query import query_samples
 from sjd_dask.errors import DataError, SpecError
@@ -18,7 +19,6 @@ from sjd_dask.jobs.explain_spec import ExplainedAssay, ExplainSpec
 from sjd_dask.jobs.explain_tests import GROUP, HEALTHY
 from sjd_dask.jobs.sources import SampleSource, comparable_quantity, open_source
 from sjd_dask.jobs.spec import resolve_path
-from sjd_dask.stratify.modules import read_gmt
 
 if TYPE_CHECKING:
     from sjd_dask.store.cohort import Cohort

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from sjd_dask import names
 from sjd_dask.associate import model as models
 from sjd_dask.associate.results import summarise
+from sjd_dask.clinical import module_lists
 from sjd_dask.jobs.explain_tests import Contrasts
 from sjd_dask.jobs.normalise_reference import ClusterReference, Phases
 from sjd_dask.jobs.normalise_source import Source
-from sjd_dask.kernels import correlation
+from sjd_dask.kernels import correlation, gene_modules
 from sjd_dask.kernels.multiplicity import benjamini_hochberg
 from sjd_dask.normalise.method import Block, Partial, Stripe
-from sjd_dask.stratify import modules
 
 Floats = NDArray[np.float64]
 
@@ -36,7 +36,7 @@ class Scored:
         Features that most healthy samples have at one value.
     """
 
-    matched: modules.MatchedModules
+    matched: module_lists.MatchedModules
     scores: pd.DataFrame
     n_unusable: int
 
@@ -54,18 +54,18 @@ def score_samples(source: Source, healthy: Source, given: dict[str, tuple[str, .
         The user's modules.
     phases : Phases
     """
-    wanted = modules.modules_of(source.scale, given)
+    wanted = module_lists.modules_of(source.scale, given)
     feature_ids = np.asarray(source.feature_ids)
     annotation = source.annotation
     symbols = annotation[names.GENE_SYMBOL].to_numpy(dtype=object) if names.GENE_SYMBOL in annotation else None
-    named = modules.match_modules(wanted, feature_ids, symbols)
+    named = module_lists.match_modules(wanted, feature_ids, symbols)
     if not named.names:
         return None
     spread = ClusterReference(healthy, phases).by_features(_spread, named.features).columns
     mean, sd, usable_there = (spread[one] for one in ("mean", "sd", "usable"))
     usable = np.zeros(len(feature_ids), dtype=bool)
     usable[named.features] = usable_there > 0
-    matched = modules.match_modules(wanted, feature_ids, symbols, usable)
+    matched = module_lists.match_modules(wanted, feature_ids, symbols, usable)
     if not matched.names:
         return None
     at = np.searchsorted(named.features, matched.features)
@@ -79,14 +79,14 @@ def _spread(stripe: Stripe, features: NDArray[np.int64]) -> Partial:
     """Mean and spread of the features of modules in a stripe."""
     start, stop = np.searchsorted(features, [stripe.feature_start, stripe.feature_start + stripe.values.shape[1]])
     own = features[start:stop] - stripe.feature_start
-    mean, sd, usable = modules.spread_of(stripe.values[:, own])
+    mean, sd, usable = gene_modules.spread_of(stripe.values[:, own])
     return Partial(columns={"mean": mean, "sd": sd, "usable": usable.astype(np.int64)})
 
 
 def _score(block: Block, common: Any) -> Partial:
     """Scores of a block of samples."""
     features, mean, sd, weights = common
-    return Partial(rows={"scores": modules.module_scores(block.values[:, features], mean, sd, weights)})
+    return Partial(rows={"scores": gene_modules.module_scores(block.values[:, features], mean, sd, weights)})
 
 
 def module_tests(scores: pd.DataFrame, compared: Contrasts, groups: pd.Series) -> pd.DataFrame:
@@ -114,6 +114,7 @@ def module_tests(scores: pd.DataFrame, compared: Contrasts, groups: pd.Series) -
         stream = models.new_stream(model, values.shape[1]).step(model, values)
         fits = models.finish_stream(model, stream, lambda wanted: values[:, wanted])
     found = summarise(compared.names, fits, moderated=False)
+    high = module_lists.high_by()
     rows = []
     for k, (group, against) in enumerate(compared.pairs):
         own = scores.loc[groups.index[groups == group]]
@@ -128,7 +129,7 @@ def module_tests(scores: pd.DataFrame, compared: Contrasts, groups: pd.Series) -
                     "n": len(values_there),
                     "mean": values_there.mean(),
                     "sd": values_there.std(),
-                    "share_high": (values_there > modules.HIGH).mean() if len(values_there) else np.nan,
+                    "share_high": (values_there > high).mean() if len(values_there) else np.nan,
                     "effect": found.effect[k, j],
                     "standard_error": found.standard_error[k, j],
                     "statistic": found.statistic[k, j],

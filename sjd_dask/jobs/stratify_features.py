@@ -14,11 +14,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sjd_dask import names
+from sjd_dask.clinical.module_lists import read_gmt
 from sjd_dask.errors import DataError, SpecError
 from sjd_dask.jobs.normalise_reference import COLUMN_STRIPE_BYTES, ClusterReference, stripe_task
 from sjd_dask.jobs.stratify_features_spec import FeatureChoice
 from sjd_dask.normalise.method import Block, Partial, Stripe
-from sjd_dask.stratify.modules import read_gmt
 
 if TYPE_CHECKING:
     from sjd_dask.store.cohort import Cohort

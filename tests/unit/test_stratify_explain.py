@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from sjd_dask.clinical import module_lists
 from sjd_dask.errors import DataError
-from sjd_dask.stratify import clinic, modules, shares, stability
+from sjd_dask.kernels.gene_modules import module_scores, spread_of
+from sjd_dask.stratify import clinic, shares, stability
 
 RNG = np.random.default_rng(5)
 N = 240
@@ -39,13 +41,13 @@ def people(per_person: int = 1) -> tuple[pd.DataFrame, pd.Series]:
 def test_a_module_score_is_the_mean_of_genes() -> None:
     ids = np.array(["p1", "p2", "p3", "p4", "p5"], dtype=object)
     symbols = np.array(["MX1", "MX1", "IFIT1", None, "OTHER"], dtype=object)
-    found = modules.match_modules({"m": (("MX1", "IFIT1", "gone"), 1, True)}, ids, symbols)
+    found = module_lists.match_modules({"m": (("MX1", "IFIT1", "gone"), 1, True)}, ids, symbols)
     assert found.table.iloc[0].tolist() == ["m", 3, 2, 3, "gone"]
     values = RNG.normal(size=(30, 5))
     values[4, 2] = np.nan
-    mean, sd, usable = modules.spread_of(values[:, found.features])
+    mean, sd, usable = spread_of(values[:, found.features])
     assert usable.all()
-    score = modules.module_scores(values[:, found.features], mean, sd, found.weights)[:, 0]
+    score = module_scores(values[:, found.features], mean, sd, found.weights)[:, 0]
     z = (values - np.nanmean(values, axis=0)) / np.nanstd(values, axis=0, ddof=1)
     wanted = (z[:, :2].mean(axis=1) + z[:, 2]) / 2
     wanted[4] = z[4, :2].mean()
@@ -53,36 +55,36 @@ def test_a_module_score_is_the_mean_of_genes() -> None:
 
 
 def test_a_score_needs_half_of_its_genes() -> None:
-    found = modules.match_modules({"m": (("a", "b", "c"), 1, True)}, np.array(["a", "b", "c"], dtype=object), None)
+    found = module_lists.match_modules({"m": (("a", "b", "c"), 1, True)}, np.array(["a", "b", "c"], dtype=object), None)
     values = np.array([[1.0, np.nan, np.nan], [1.0, 2.0, np.nan]])
-    score = modules.module_scores(values, np.zeros(3), np.ones(3), found.weights)[:, 0]
+    score = module_scores(values, np.zeros(3), np.ones(3), found.weights)[:, 0]
     assert np.isnan(score[0]) and score[1] == pytest.approx(1.5)
 
 
 def test_low_methylation_is_high_activity_and_sets_of_genes_stay_out() -> None:
-    given = modules.modules_of("beta", {"mine": ("MX1", "cg01")})
+    given = module_lists.modules_of("beta", {"mine": ("MX1", "cg01")})
     ids, symbols = np.array(["cg01", "cg02"], dtype=object), np.array(["MX1", "IFIT1"], dtype=object)
-    found = modules.match_modules(given, ids, symbols)
+    found = module_lists.match_modules(given, ids, symbols)
     assert found.names == ("interferon (methylation, turned)", "mine")
-    score = modules.module_scores(np.array([[2.0, 3.0]]), np.zeros(2), np.ones(2), found.weights)
+    score = module_scores(np.array([[2.0, 3.0]]), np.zeros(2), np.ones(2), found.weights)
     assert score.tolist() == [[-3.0, 2.0]]  # the gene MX1 isn't matched by its symbol, the site cg01 is
-    assert set(modules.modules_of("expression", {})) == set(modules.BUILT_IN)
+    assert list(module_lists.modules_of("expression", {})) == [module_lists.TYPE_I, "interferon type II"]
 
 
 def test_features_at_the_floor_give_no_unit() -> None:
     values = np.column_stack([RNG.normal(size=40), np.r_[np.full(38, 3.32), 8.0, 9.0], np.full(40, 1.0)])
-    assert modules.spread_of(values)[2].tolist() == [True, False, False]
+    assert spread_of(values)[2].tolist() == [True, False, False]
 
 
 def test_gmt() -> None:
-    assert modules.read_gmt("a\tsomething\tX\tY\tX\n\nb\t\tZ\n", "f") == {"a": ("X", "Y"), "b": ("Z",)}
+    assert module_lists.read_gmt("a\tsomething\tX\tY\tX\n\nb\t\tZ\n", "f") == {"a": ("X", "Y"), "b": ("Z",)}
     for text, words in (
         ("a\tno members\n", "line 1"),
         ("a\tx\tG\na\ty\tG\n", "two sets of the name 'a'"),
         ("", "no gene"),
     ):
         with pytest.raises(DataError, match=words):
-            modules.read_gmt(text, "f.gmt")
+            module_lists.read_gmt(text, "f.gmt")
 
 
 # -- clinic -----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Scores of gene modules: how far the genes of a set lie from the healthy, in their standard deviations."""
+"""Gene modules: the lists, a user's GMT file, and their members among the features of an assay, old names too."""
 
 from __future__ import annotations
 
@@ -12,22 +12,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from sjd_dask import names
+from sjd_dask.clinical.definitions import Overrides, load_definition
 from sjd_dask.errors import DataError
 
-Floats = NDArray[np.float64]
-
-# Short interferon lists. Type I and II, and the methylation version (CpGs of its genes; lower methylation is higher
-# activity, so it is turned): published lists of the field. The form of the score is general knowledge.
-BUILT_IN: dict[str, tuple[str, ...]] = {
-    "interferon type I": ("IFI44", "IFI44L", "IFIT1", "IFIT3", "MX1"),
-    "interferon type II": ("GBP1", "CXCL9"),
-}
-BUILT_IN_METHYLATION: dict[str, tuple[str, ...]] = {"interferon (methylation, turned)": ("RSAD2", "IFIT1", "IFI44L")}
 TYPE_I = "interferon type I"
-# A score needs values of this share of its genes.
-LEAST_KNOWN = 0.5
-# Above the healthy mean by so many of their standard deviations is high (as published for the methylation score).
-HIGH = 2.0
+EXPRESSION, METHYLATION = "expression", "methylation"
 
 
 @dataclass(frozen=True)
@@ -44,12 +33,40 @@ class MatchedModules:
     table : DataFrame
         ``module``, ``n_genes``, ``n_matched``, ``n_features``, ``missing``; one row a module, those without a
         match too.
+    renamed : tuple of str
+        ``GENE as ALIAS`` for genes that were found by another name only.
     """
 
     names: tuple[str, ...]
     features: NDArray[np.int64]
     weights: sparse.csc_matrix
     table: pd.DataFrame
+    renamed: tuple[str, ...] = ()
+
+
+def built_in(values: str, definitions: Overrides | None = None) -> dict[str, tuple[tuple[str, ...], int]]:
+    """Members and sign of the modules of the definition for a kind of values, ``expression`` or ``methylation``."""
+    entries = load_definition("modules", definitions)["modules"]
+    return {
+        name: (tuple(map(str, entry["genes"])), int(entry["sign"]))
+        for name, entry in entries.items()
+        if entry["values"] == values
+    }
+
+
+def high_by(definitions: Overrides | None = None) -> float:
+    """By how many standard deviations above the healthy mean a score is high."""
+    return float(load_definition("modules", definitions)["rules"]["high"]["value"])
+
+
+def aliases(definitions: Overrides | None = None) -> dict[str, tuple[str, ...]]:
+    """Other names of genes, by each of their names."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, entry in load_definition("modules", definitions)["aliases"].items():
+        both = [str(name), *map(str, entry["others"])]
+        for one in both:
+            found[one] = tuple(other for other in both if other != one)
+    return found
 
 
 def read_gmt(text: str, where: str) -> dict[str, tuple[str, ...]]:
@@ -79,14 +96,16 @@ def read_gmt(text: str, where: str) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def modules_of(scale: str, given: Mapping[str, Sequence[str]]) -> dict[str, tuple[tuple[str, ...], int, bool]]:
+def modules_of(
+    scale: str, given: Mapping[str, Sequence[str]], definitions: Overrides | None = None
+) -> dict[str, tuple[tuple[str, ...], int, bool]]:
     """Members, sign, and whether gene symbols are matched, of each module for values of this kind.
 
     Methylation of a gene's sites doesn't say how active it is: there a user's set is matched by feature id only.
     """
-    methylation = scale in (names.BETA, names.M_VALUE)
-    built_in = BUILT_IN_METHYLATION if methylation else BUILT_IN
-    found = {name: (members, -1 if methylation else 1, True) for name, members in built_in.items()}
+    methylation = scale in (names.BETA, names.M_VALUE, METHYLATION)
+    shipped = built_in(METHYLATION if methylation else EXPRESSION, definitions)
+    found = {name: (members, sign, True) for name, (members, sign) in shipped.items()}
     found |= {name: (tuple(members), 1, not methylation) for name, members in given.items()}
     return found
 
@@ -96,8 +115,9 @@ def match_modules(
     feature_ids: NDArray[Any],
     symbols: NDArray[Any] | None,
     usable: NDArray[np.bool_] | None = None,
+    definitions: Overrides | None = None,
 ) -> MatchedModules:
-    """Find the members of modules among features, by feature id and by gene symbol.
+    """Find the members of modules among features, by feature id and by gene symbol, else by another name of the gene.
 
     Parameters
     ----------
@@ -108,10 +128,14 @@ def match_modules(
         Gene symbol of each feature; missing where it has none.
     usable : ndarray of bool (p,), optional
         Features that may be used; a gene whose features all may not counts as not matched.
+    definitions : mapping, optional
+        ``modules`` says which names mean one gene.
     """
     places: dict[str, list[int]] = {}
     by_symbol: dict[str, list[int]] = {}
+    others = aliases(definitions)
     wanted = {one for members, _, _ in modules.values() for one in members}
+    wanted |= {other for one in wanted for other in others.get(one, ())}
     for i, name in enumerate(feature_ids):
         if usable is None or usable[i]:
             if name in wanted:
@@ -120,13 +144,24 @@ def match_modules(
                 by_symbol.setdefault(str(symbols[i]), []).append(i)
     rows: list[tuple[str, int, int, int, str]] = []
     kept: list[str] = []
+    renamed: dict[str, None] = {}
     entries: list[tuple[int, int, float]] = []
     for name, (members, sign, with_symbols) in modules.items():
-        genes = {one: places.get(one, []) or (by_symbol.get(one, []) if with_symbols else []) for one in members}
-        matched = {one: where for one, where in genes.items() if where}
+        # Two names of one gene in a set are one gene.
+        genes = list({min(one, *others.get(one, ())) if one in others else one: one for one in members[::-1]}.values())
+        genes = [one for one in members if one in set(genes)]
+        matched: dict[str, list[int]] = {}
+        for one in genes:
+            for known in (one, *others.get(one, ())):
+                where = places.get(known, []) or (by_symbol.get(known, []) if with_symbols else [])
+                if where:
+                    matched[one] = where
+                    if known != one:
+                        renamed[f"{one} as {known}"] = None
+                    break
         n_features = sum(map(len, matched.values()))
-        missing = [one for one in members if one not in matched]
-        rows.append((name, len(members), len(matched), n_features, ", ".join(missing)))
+        missing = [one for one in genes if one not in matched]
+        rows.append((name, len(genes), len(matched), n_features, ", ".join(missing)))
         if matched:
             for where in matched.values():
                 entries += [(i, len(kept), sign / len(matched) / len(where)) for i in where]
@@ -137,57 +172,4 @@ def match_modules(
     at = ([place[i] for i, _, _ in entries], [j for _, j, _ in entries])
     weights = sparse.csc_matrix((data, at), shape=(len(features), len(kept)), dtype=np.float64)
     table = pd.DataFrame(rows, columns=["module", "n_genes", "n_matched", "n_features", "missing"])
-    return MatchedModules(tuple(kept), features, weights, table)
-
-
-def module_scores(values: Floats, mean: Floats, sd: Floats, weights: sparse.csc_matrix) -> Floats:
-    """Mean over genes of (x - mean of the healthy) / SD of the healthy.
-
-    Parameters
-    ----------
-    values : ndarray (n, f)
-        Features of the modules; NaN is missing.
-    mean, sd : ndarray (f,)
-        Of the healthy.
-    weights : sparse matrix (f, m)
-
-    Returns
-    -------
-    ndarray (n, m)
-        Over the genes that are known; NaN where less than half of the weight is.
-    """
-    z = (values - mean) / sd
-    known = np.isfinite(z)
-    weight = known.astype(np.float64) @ abs(weights)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        scores = (np.where(known, z, 0.0) @ weights) / weight
-    scores[weight < LEAST_KNOWN - 1e-12] = np.nan
-    return np.asarray(scores)
-
-
-def spread_of(values: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """Mean, standard deviation, and whether that is a measure of spread, of the features of healthy samples.
-
-    A feature of which more than half of the values are one (at the floor of the instrument) has a standard deviation
-    that some few samples make: a score in its units would be of any size.
-
-    Parameters
-    ----------
-    values : ndarray (n, f)
-
-    Returns
-    -------
-    mean, sd : ndarray (f,)
-    usable : ndarray of bool (f,)
-    """
-    known = np.isfinite(values)
-    n = known.sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(known, values, 0.0).sum(axis=0) / n
-        centred = np.where(known, values - mean, 0.0)
-        sd = np.sqrt((centred**2).sum(axis=0) / (n - 1))
-    usable = (n >= 2) & np.isfinite(sd) & (sd > 0)
-    for j in np.flatnonzero(usable):
-        own = values[known[:, j], j]
-        usable[j] = np.median(np.abs(own - np.median(own))) > 0
-    return mean, sd, usable
+    return MatchedModules(tuple(kept), features, weights, table, tuple(renamed))
