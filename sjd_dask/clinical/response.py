@@ -118,7 +118,7 @@ def change(sheet: Sheet, *, baseline: str | None = None, definitions: Overrides 
     -------
     DataFrame, n rows
         For each measure of the definition: ``<m>_change`` with bounds (follow-up minus baseline: an improvement is
-        negative), ``<m>_improved`` and, at every visit, ``<m>_acceptable`` (yes, no, undetermined); then
+        negative), ``<m>_improved`` and, at every visit, ``<m>_acceptable_state`` (yes, no, undetermined); then
         ``change_baseline`` and ``change_reason``.
 
     Raises
@@ -152,7 +152,7 @@ def change(sheet: Sheet, *, baseline: str | None = None, definitions: Overrides 
         known[measure] = ~np.isnan(columns[f"{measure}_change"]) | ~found.follows
     for key, one in rules.get("acceptable", {}).items():
         follow = _score(sheet, one["measure"], definitions)
-        columns[f"{one['measure']}_acceptable"] = _answers(judge(key, one, follow, follow), None)
+        columns[f"{one['measure']}_acceptable_state"] = _answers(judge(key, one, follow, follow), None)
     columns["change_baseline"] = _baseline_ids(sheet, found)
     missing = missing_reason(np.stack(list(known.values()), axis=1), list(known))
     columns["change_reason"] = np.where(found.follows, missing, found.reason)
@@ -335,7 +335,7 @@ CHANGE = Measure(
             }.items()
         },
         **{
-            f"{measure}_acceptable": ("text", f"{measure} in its acceptable state at this visit")
+            f"{measure}_acceptable_state": ("text", f"{measure} in its acceptable state at this visit")
             for measure in ("essdai", "esspri")
         },
         "change_baseline": ("text", "sample_id of the baseline"),

@@ -14,6 +14,8 @@ from sjd_dask.jobs.table_columns import ASSOCIATIONS, TABLES
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 # The protocol of `sjd trial`.
 TRIAL = "trial"
+# What `sjd score` reads and writes.
+SHEET, SCORES, MAPPING = "clinical-sheet", "scores", "clinical-mapping"
 
 
 def association_columns() -> dict[str, str]:
@@ -23,7 +25,7 @@ def association_columns() -> dict[str, str]:
 
 def schema_names() -> list[str]:
     """Names that :func:`schema_text` knows."""
-    return [*JOBS, TRIAL, *TABLES]
+    return [*JOBS, TRIAL, SHEET, MAPPING, SCORES, *TABLES]
 
 
 def schema_text(name: str) -> str:
@@ -40,6 +42,15 @@ def schema_text(name: str) -> str:
         from sjd_dask.clinical.trials.protocol import Protocol
 
         schema = {"$schema": _DRAFT, **Protocol.model_json_schema()}
+    elif name in (SHEET, SCORES, MAPPING):
+        from sjd_dask.jobs import clinical_schema
+
+        makers = {
+            SHEET: clinical_schema.sheet_schema,
+            SCORES: clinical_schema.scores_schema,
+            MAPPING: clinical_schema.mapping_schema,
+        }
+        schema = {"$schema": _DRAFT, **makers[name]()}
     elif name in TABLES:
         schema = {"$schema": _DRAFT, **TABLES[name].schema(name)}
     else:

@@ -280,7 +280,7 @@ def test_rows_without_a_response_say_why() -> None:
     assert found.loc[[0, 1, 3], ["star", "star_min", "star_max", "star_systemic"]].isna().all(axis=None)
     assert list(found["star_baseline"]) == [None, "b", "b", None]
     changes = change(Sheet.read(frame), baseline="visit == 'baseline'")
-    assert list(changes["esspri_acceptable"]) == ["no", "no", "no", "no"]
+    assert list(changes["esspri_acceptable_state"]) == ["no", "no", "no", "no"]
     assert list(changes["esspri_improved"]) == [None, None, "yes", None]
 
 
@@ -304,8 +304,8 @@ def test_minimal_important_improvement_of_essdai(base: Any, follow: Any, improve
 @pytest.mark.parametrize(("esspri", "state"), [(4.99, "yes"), (5, "no"), (5.01, "no"), (None, "undetermined")])
 def test_acceptable_state_is_below_five_at_any_visit(esspri: Any, state: str) -> None:
     found = change(sheet({"esspri": esspri, "essdai": 4}, {"esspri": esspri, "essdai": 5}))
-    assert list(found["esspri_acceptable"]) == [state, state]
-    assert list(found["essdai_acceptable"]) == ["yes", "no"]
+    assert list(found["esspri_acceptable_state"]) == [state, state]
+    assert list(found["essdai_acceptable_state"]) == ["yes", "no"]
 
 
 def test_units_are_the_sheets_own() -> None:
