@@ -15,11 +15,13 @@ import pandas as pd
 from sjd_dask import names
 from sjd_dask.clinical.trials.protocol import Protocol, ReanalysisSpec, parse_protocol, protocol_rules
 from sjd_dask.errors import SpecError
+from sjd_dask.jobs.sheet_files import read_table, write_table
 from sjd_dask.jobs.spec import read_yaml, resolve_path
 from sjd_dask.jobs.trial_persons import Screened, read_calls, screened_persons, wanted_columns
+from sjd_dask.store.files import writing
 
 if TYPE_CHECKING:
-    from sjd_dask.clinical.trials.eligibility import Eligibility
+    from sjd_dask.clinical.trials.eligibility import Eligibility, Rule
 
 JSON, PAGE, LISTS = "trial.json", "trial.html", "randomisation"
 CONCEALMENT = (
@@ -81,7 +83,7 @@ def run_trial(protocol: Protocol, base: Path) -> Trial:
     facts: dict[str, Any] = {"trial": protocol.name, "sections": []}
     screened, found = None, None
     if protocol.has_persons:
-        screened = _persons(protocol, base, [rule.when for rule in rules], definitions)
+        screened = _persons(protocol, base, rules, definitions)
         notes += screened.notes
         facts["screened"] = len(screened.frame)
         facts["measures"] = list(screened.measures)
@@ -109,9 +111,6 @@ def write_trial(trial: Trial, folder: Path, page: str) -> list[Path]:
     list of Path
         In the order they were written.
     """
-    from sjd_dask.jobs.sheet_files import write_table
-    from sjd_dask.store.files import writing
-
     with writing(str(folder), "nothing was written"):
         folder.mkdir(parents=True, exist_ok=True)
     written = []
@@ -146,14 +145,21 @@ def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
 # ---- sections ----
 
 
-def _persons(protocol: Protocol, base: Path, queries: list[str], definitions: Mapping[str, str] | None) -> Screened:
-    columns = list(protocol.feasibility.by) if protocol.feasibility else []
-    if protocol.randomisation is not None:
-        columns += list(protocol.randomisation.strata)
-    columns += [protocol.design_shares] if protocol.design_shares else []
-    columns += [name for one in protocol.reanalysis or [] for name in one.by]
+def _persons(protocol: Protocol, base: Path, rules: list[Rule], definitions: Mapping[str, str] | None) -> Screened:
+    queries = {f"{rule.kind} {rule.name!r}, when": rule.when for rule in rules}
     if protocol.screening is not None:
-        queries = [*queries, protocol.screening]
+        queries["screening"] = protocol.screening
+    columns: dict[str, list[str]] = {
+        "feasibility: by": list(protocol.feasibility.by) if protocol.feasibility else [],
+        "randomisation: strata": [],
+        "design_shares": [protocol.design_shares] if protocol.design_shares else [],
+    }
+    if protocol.randomisation is not None and isinstance(protocol.randomisation.strata, list):
+        columns["randomisation: strata"] = protocol.randomisation.strata
+    for one in protocol.reanalysis or []:
+        # What the trial's own table has need not be in the sheet.
+        own = read_table(Path(resolve_path(one.table, base)))
+        columns.setdefault("reanalysis: by", []).extend(name for name in one.by if name not in own)
     source = protocol.sheet if protocol.sheet is not None else protocol.cohort
     assert source is not None
     cohort = None if protocol.cohort is None else resolve_path(protocol.cohort, base)
@@ -174,7 +180,7 @@ def _persons(protocol: Protocol, base: Path, queries: list[str], definitions: Ma
 
 
 def _eligibility(
-    protocol: Protocol, screened: Screened, rules: list[Any], tables: dict[str, pd.DataFrame], facts: dict[str, Any]
+    protocol: Protocol, screened: Screened, rules: list[Rule], tables: dict[str, pd.DataFrame], facts: dict[str, Any]
 ) -> Eligibility:
     from sjd_dask.clinical.trials.eligibility import NO, UNDETERMINED, YES, eligibility
 
@@ -309,7 +315,6 @@ def _reanalysis(
     notes: list[str],
 ) -> None:
     from sjd_dask.clinical.trials.reanalyse import reanalyse
-    from sjd_dask.jobs.sheet_files import read_table
 
     table = read_table(Path(resolve_path(spec.table, base)))
     table, said = _with_strata(table, spec, screened)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sjd_dask import names
-from sjd_dask.clinical.definitions import Overrides
+from sjd_dask.clinical.definitions import Overrides, did_you_mean, load_definition
 from sjd_dask.clinical.measures import MEASURES, find_measure, score
 from sjd_dask.clinical.sheet import Sheet, canonical_name
 from sjd_dask.clinical.trials.criteria import evaluate, read_criterion
@@ -51,7 +51,7 @@ class Screened:
 def screened_persons(
     path: str,
     *,
-    wanted: Sequence[str],
+    wanted: Mapping[str, str],
     scores: Sequence[str] | None = None,
     score_options: Mapping[str, Any] | None = None,
     calls: pd.DataFrame | None = None,
@@ -65,8 +65,8 @@ def screened_persons(
     ----------
     path : str
         Sheet file, folder of parts, or cohort.
-    wanted : sequence of str
-        Columns that the protocol names.
+    wanted : mapping of str to str
+        Columns that the protocol names, and where it does.
     scores : sequence of str, optional
         Measures; default: those that have a wanted column.
     score_options : mapping, optional
@@ -86,6 +86,7 @@ def screened_persons(
     opened = open_sheet(path, units=units, definitions=definitions)
     sheet = opened.read()
     notes = list(opened.notes)
+    _known_columns(sheet, wanted, calls is not None)
     measures = tuple(_measures(sheet, wanted) if scores is None else [find_measure(one).name for one in scores])
     frame = _checked(sheet, wanted)
     if measures:
@@ -118,13 +119,47 @@ def screened_persons(
     return found
 
 
-def wanted_columns(queries: Iterable[str], columns: Iterable[str]) -> list[str]:
-    """All columns that a protocol names, in order, once each."""
-    named = [name for query in queries for name in read_criterion(query).columns]
-    return list(dict.fromkeys([*named, *columns]))
+def wanted_columns(queries: Mapping[str, str], columns: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """All columns that a protocol names, in order, each with the first place that names it.
+
+    Parameters
+    ----------
+    queries, columns : mapping
+        By their place in the protocol.
+    """
+    places = [(name, where) for where, query in queries.items() for name in read_criterion(query, where).columns]
+    places += [(name, where) for where, named in columns.items() for name in named]
+    found: dict[str, str] = {}
+    for name, where in places:
+        found.setdefault(name, where)
+    return found
 
 
-def _measures(sheet: Sheet, wanted: Sequence[str]) -> list[str]:
+def _known_columns(sheet: Sheet, wanted: Mapping[str, str], with_calls: bool) -> None:
+    """Refuse a name that is neither of the sheet, of the clinical columns, of a measure, nor of the calls."""
+    strange = [name for name in wanted if name not in sheet.frame.columns and canonical_name(name) is None
+               and not (with_calls and name in _OF_CALLS.values())]  # fmt: skip
+    if not strange:
+        return
+    of_measures = {name for measure in MEASURES.values() for name in measure.columns}
+    for name in strange:
+        if name in of_measures:
+            continue
+        if name in _OF_CALLS.values():
+            raise SpecError(f"`{wanted[name]}` names {name!r}, which comes with `calls`, and the protocol has none")
+        near = did_you_mean(name, [*map(str, sheet.frame.columns), *sheet_columns(), *sorted(of_measures)])
+        raise SpecError(
+            f"`{wanted[name]}` names the column {name!r}, which neither the sheet nor any measure has{near}; the sheet "
+            f"has {', '.join(map(str, sheet.frame.columns[:30]))}"
+        )
+
+
+def sheet_columns() -> list[str]:
+    """Canonical names of the clinical columns."""
+    return list(load_definition("columns")["columns"])
+
+
+def _measures(sheet: Sheet, wanted: Iterable[str]) -> list[str]:
     """The first measure that has each wanted column; a column of the sheet that no measure recomputes needs none."""
     chosen: list[str] = []
     have: set[str] = set()
@@ -147,7 +182,7 @@ def _is_total(name: str) -> bool:
     return known is not None and known[0] == name
 
 
-def _checked(sheet: Sheet, wanted: Sequence[str]) -> pd.DataFrame:
+def _checked(sheet: Sheet, wanted: Iterable[str]) -> pd.DataFrame:
     """The sheet with the values of wanted columns checked; flags are 1, 0 or missing."""
     frame = sheet.frame.copy()
     ids = sheet.ids

@@ -266,7 +266,10 @@ def _part(data: _Data, keep: NDArray[np.bool_]) -> _Data:
 
 def _fit(data: _Data, design: Floats) -> Any:
     """The fitted model; None where it can't be."""
-    import statsmodels.api as sm
+    # The modules themselves: statsmodels.api takes three times as long to import.
+    from statsmodels.genmod.families import Binomial
+    from statsmodels.genmod.generalized_linear_model import GLM
+    from statsmodels.regression.linear_model import OLS
     from statsmodels.tools.sm_exceptions import PerfectSeparationError
 
     if len(design) <= design.shape[1] or np.linalg.matrix_rank(design) < design.shape[1]:
@@ -276,8 +279,8 @@ def _fit(data: _Data, design: Floats) -> Any:
         warnings.simplefilter("ignore")
         try:
             if data.kind == CONTINUOUS:
-                return sm.OLS(data.y, design).fit(cov_type="HC3", use_t=True)
-            found = sm.GLM(data.y, design, family=sm.families.Binomial()).fit(tol=1e-12, maxiter=200)
+                return OLS(data.y, design).fit(cov_type="HC3", use_t=True)
+            found = GLM(data.y, design, family=Binomial()).fit(tol=1e-12, maxiter=200)
         except (PerfectSeparationError, np.linalg.LinAlgError):
             return None
     # Beyond an odds of e^15 the data part the outcomes; a larger number would be of the iteration, not of the data.
