@@ -187,8 +187,12 @@ def _write_omop(
     count = 0
     with pacsv.CSVWriter(folder / "measurement.csv", schema, write_options=_PLAIN) as writer:
         for piece in omop.measurement_rows(sheet, columns, numbers, terms):
-            writer.write_table(pa.Table.from_pandas(piece, schema=schema, preserve_index=False))
-            count += len(piece)
+            length = len(piece["measurement_id"])
+            filled = [
+                _arrow(piece[one.name], one.type) if one.name in piece else pa.nulls(length, one.type) for one in schema
+            ]
+            writer.write_table(pa.Table.from_arrays(filled, schema=schema))
+            count += length
     write_table(numbered, folder / "person_ids.csv")
     write_table(omop.visit_numbers(sheet, numbers), folder / "visit_ids.csv")
     unmapped = sorted({one.name for one in columns} - set(terms["concepts"]))
@@ -201,8 +205,12 @@ def _write_omop(
     return Exchanged(str(target), files, {"persons": len(set(ids)), "rows": sheet.n, "measurements": count}, notes)
 
 
-_ARROW = {"Int64": pa.int64(), "float64": pa.float64(), "str": pa.string()}
+_ARROW = {"int64": pa.int64(), "float64": pa.float64(), "str": pa.string()}
 _PLAIN = pacsv.WriteOptions(quoting_style="needed")
+
+
+def _arrow(values: np.ma.MaskedArray, kind: pa.DataType) -> pa.Array:
+    return pa.array(values.data, kind, mask=np.ma.getmaskarray(values))
 
 
 def _aligned(table: pd.DataFrame, sheet: Sheet, where: str, notes: list[str]) -> pd.DataFrame:

@@ -12,6 +12,7 @@ OMOP common data model 5.4, field-level definitions (P). Concepts: ``definitions
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,15 +24,15 @@ from sjd_dask.clinical.exchange.observations import Column, Presence, Quantity
 from sjd_dask.clinical.sheet import Sheet
 from sjd_dask.errors import DataError
 
-# Columns of the table in the model's order, with their types.
+# Columns of the table in the model's order, with the type of their values.
 MEASUREMENT = {
-    "measurement_id": "Int64", "person_id": "Int64", "measurement_concept_id": "Int64", "measurement_date": "str",
-    "measurement_datetime": "str", "measurement_time": "str", "measurement_type_concept_id": "Int64",
-    "operator_concept_id": "Int64", "value_as_number": "float64", "value_as_concept_id": "Int64",
-    "unit_concept_id": "Int64", "range_low": "float64", "range_high": "float64", "provider_id": "Int64",
-    "visit_occurrence_id": "Int64", "visit_detail_id": "Int64", "measurement_source_value": "str",
-    "measurement_source_concept_id": "Int64", "unit_source_value": "str", "unit_source_concept_id": "Int64",
-    "value_source_value": "str", "measurement_event_id": "Int64", "meas_event_field_concept_id": "Int64",
+    "measurement_id": "int64", "person_id": "int64", "measurement_concept_id": "int64", "measurement_date": "str",
+    "measurement_datetime": "str", "measurement_time": "str", "measurement_type_concept_id": "int64",
+    "operator_concept_id": "int64", "value_as_number": "float64", "value_as_concept_id": "int64",
+    "unit_concept_id": "int64", "range_low": "float64", "range_high": "float64", "provider_id": "int64",
+    "visit_occurrence_id": "int64", "visit_detail_id": "int64", "measurement_source_value": "str",
+    "measurement_source_concept_id": "int64", "unit_source_value": "str", "unit_source_concept_id": "int64",
+    "value_source_value": "str", "measurement_event_id": "int64", "meas_event_field_concept_id": "int64",
 }  # fmt: skip
 MOST_CHARACTERS = 50  # of a source value, in the model's own definition
 BLOCK = 20_000  # rows of the sheet that are turned at a time
@@ -76,7 +77,7 @@ def visit_numbers(sheet: Sheet, numbers: NDArray[np.int64]) -> pd.DataFrame:
 
 def measurement_rows(
     sheet: Sheet, columns: Sequence[Column], numbers: NDArray[np.int64], terms: Mapping[str, Any]
-) -> Iterator[pd.DataFrame]:
+) -> Iterator[dict[str, np.ma.MaskedArray]]:
     """The rows, in pieces: in order of the sheet's rows, then of the columns.
 
     Parameters
@@ -91,8 +92,9 @@ def measurement_rows(
 
     Yields
     ------
-    DataFrame
-        Columns `MEASUREMENT`; `measurement_id` counts from 1.
+    dict
+        Columns of `MEASUREMENT` that hold something, all of one length, masked where missing; `measurement_id` counts
+        from 1.
 
     Raises
     ------
@@ -100,65 +102,96 @@ def measurement_rows(
         A row with a measurement and no date.
     """
     days = _days(sheet)
+    measured = _Terms.of(columns, terms)
     made = 0
     for start in range(0, sheet.n, BLOCK):
         part = slice(start, min(start + BLOCK, sheet.n))
-        pieces = [piece for column in columns for piece in _pieces(column, part, terms)]
+        pieces = [piece for place, column in enumerate(columns) for piece in _pieces(place, column, part, terms)]
         if not pieces:
             continue
-        found = pd.concat(pieces, ignore_index=True)
-        found = found.iloc[np.argsort(found["row"].to_numpy(), kind="stable")]
-        rows = found.pop("row").to_numpy() + start
-        undated = rows[pd.isna(days[rows])]
+        found = {name: np.concatenate([one[name] for one in pieces]) for name in pieces[0]}
+        order = np.argsort(found["row"], kind="stable")
+        found = {name: values[order] for name, values in found.items()}
+        rows, place = found["row"] + start, found["column"]
+        undated = rows[days[rows] == None]  # noqa: E711
         if len(undated):
             raise DataError(
                 f"sample {sheet.frame[names.SAMPLE_ID].iloc[int(undated[0])]!r} has no date "
                 f"({int(pd.isna(days).sum()):,} of {sheet.n:,} rows), and OMOP requires one of every measurement: add "
                 "a column 'date', or leave these rows out"
             )
-        found["measurement_id"] = made + 1 + np.arange(len(found))
-        found["person_id"] = numbers[rows]
-        found["visit_occurrence_id"] = rows + 1
-        found["measurement_date"] = days[rows]
-        found["measurement_type_concept_id"] = terms["record"]["measurement_type"]["concept_id"]
-        found["measurement_source_concept_id"] = 0
-        made += len(found)
-        yield found.reindex(columns=list(MEASUREMENT)).astype(MEASUREMENT).reset_index(drop=True)
+        record_type = terms["record"]["measurement_type"]["concept_id"]
+        columns_of_rows: dict[str, np.ma.MaskedArray] = {
+            "measurement_id": np.ma.array(made + 1 + np.arange(len(rows))),
+            "person_id": np.ma.array(numbers[rows]),
+            "measurement_concept_id": np.ma.array(measured.concept[place]),
+            "measurement_date": np.ma.array(days[rows]),
+            "measurement_type_concept_id": np.ma.array(np.full(len(rows), record_type)),
+            "operator_concept_id": np.ma.masked_less(found["operator"], 0),
+            "value_as_number": np.ma.masked_invalid(found["number"]),
+            "value_as_concept_id": np.ma.masked_less(found["answer"], 0),
+            "unit_concept_id": np.ma.masked_less(measured.unit[place], 0),
+            "visit_occurrence_id": np.ma.array(rows + 1),
+            "measurement_source_value": np.ma.array(measured.name[place]),
+            "measurement_source_concept_id": np.ma.array(np.zeros(len(rows), dtype=np.int64)),
+            "unit_source_value": np.ma.array(measured.unit_name[place], mask=measured.unit[place] < 0),
+            "value_source_value": np.ma.array(found["words"], mask=found["words"] == None),  # noqa: E711
+        }
+        made += len(rows)
+        yield columns_of_rows
 
 
-def _pieces(column: Column, part: slice, terms: Mapping[str, Any]) -> Iterator[pd.DataFrame]:
-    common = {
-        "measurement_concept_id": _concept(terms["concepts"], column.name),
-        "measurement_source_value": column.name[:MOST_CHARACTERS],
-    }
+@dataclass(frozen=True)
+class _Terms:
+    """What rows of one column share, by the column's place; a unit of -1 is none."""
+
+    name: NDArray[np.object_]
+    concept: NDArray[np.int64]
+    unit: NDArray[np.int64]
+    unit_name: NDArray[np.object_]
+
+    @classmethod
+    def of(cls, columns: Sequence[Column], terms: Mapping[str, Any]) -> _Terms:
+        units = [one.unit if isinstance(one, Quantity) else None for one in columns]
+        return cls(
+            np.array([one.name[:MOST_CHARACTERS] for one in columns], dtype=object),
+            np.array([_concept(terms["concepts"], one.name) for one in columns]),
+            np.array([-1 if unit is None else _concept(terms["units"], unit) for unit in units]),
+            np.array(units, dtype=object),
+        )
+
+
+def _pieces(place: int, column: Column, part: slice, terms: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Runs of rows that hold the same kind of value; `row` counts from the start of the part."""
+
+    def run(rows: NDArray[np.int64], **given: Any) -> dict[str, Any]:
+        filled = {"column": place, "operator": -1, "number": np.nan, "answer": -1, "words": None, **given}
+        types = {"number": np.float64, "words": object}
+        return {
+            "row": rows,
+            **{
+                key: np.broadcast_to(np.asarray(one, types.get(key, np.int64)), len(rows))
+                for key, one in filled.items()
+            },
+        }
+
     if isinstance(column, Quantity):
-        common |= {"unit_concept_id": _concept(terms["units"], column.unit), "unit_source_value": column.unit}
         value, low, high = column.value[part], column.low[part], column.high[part]
         known = np.flatnonzero(~np.isnan(value))
-        if len(known):
-            yield pd.DataFrame({"row": known, "value_as_number": value[known], **common})
-        open_rows = np.flatnonzero(np.isnan(value) & ~np.isnan(low) & ~np.isnan(high))
-        for operator, ends in (("at_least", low), ("at_most", high)) if len(open_rows) else ():
-            operator_id = terms["operators"][operator]["concept_id"]
-            yield pd.DataFrame(
-                {
-                    "row": open_rows, "value_as_number": ends[open_rows], "operator_concept_id": operator_id,
-                    "value_source_value": "undetermined", **common,
-                }
-            )  # fmt: skip
+        yield run(known, number=value[known])
+        left = np.flatnonzero(np.isnan(value) & ~np.isnan(low) & ~np.isnan(high))
+        for operator, ends in (("at_least", low), ("at_most", high)):
+            concept = terms["operators"][operator]["concept_id"]
+            yield run(left, number=ends[left], operator=concept, words="undetermined")
     elif isinstance(column, Presence):
-        flag = column.flag[part]
         for kind, wanted in (("present", 1), ("absent", 0)):
-            rows = np.flatnonzero(flag == wanted)
-            concept = terms["values"][kind]["concept_id"]
-            if len(rows):
-                yield pd.DataFrame({"row": rows, "value_as_concept_id": concept, "value_source_value": kind, **common})
+            rows = np.flatnonzero(column.flag[part] == wanted)
+            yield run(rows, answer=terms["values"][kind]["concept_id"], words=kind)
     else:
         text = column.text[part]
-        rows = np.flatnonzero(~pd.isna(text))
-        if len(rows):
-            given = [one[:MOST_CHARACTERS] for one in text[rows]]
-            yield pd.DataFrame({"row": rows, "value_as_concept_id": 0, "value_source_value": given, **common})
+        rows = np.flatnonzero(text != None)  # noqa: E711
+        words = np.array([one[:MOST_CHARACTERS] for one in text[rows]], dtype=object)
+        yield run(rows, answer=0, words=words)
 
 
 def _concept(table: Mapping[str, Any], name: str) -> int:

@@ -13,9 +13,11 @@ Phenopacket schema 2.0 (P): required fields, and one resource for each prefix th
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,7 @@ from sjd_dask.clinical.exchange.observations import Answer, Column, Presence, Qu
 from sjd_dask.clinical.sheet import Sheet
 from sjd_dask.errors import DataError, MissingDependency, SpecError
 
+Writer = Callable[[int, str], "dict[str, Any] | None"]
 SCHEMA_VERSION = "2.0"
 OWN = "SJD"
 _SEXES = {"female": "FEMALE", "male": "MALE"}
@@ -95,14 +98,16 @@ class Packets:
         visits, samples = self.sheet.text(names.VISIT), self.sheet.frame[names.SAMPLE_ID].to_numpy(dtype=object)
         for person, rows in _rows_of(person_ids(self.sheet)):
             measurements = []
+            used = {OWN}
             for row in rows:
                 where = (
                     f"sample {samples[row]}" if visits[row] is None else f"visit {visits[row]}, sample {samples[row]}"
                 )
-                for writer in measured:
+                for writer, prefixes in measured:
                     found = writer(row, where)
                     if found is not None:
                         measurements.append({**found, **times[row]})
+                        used |= prefixes
             packet: dict[str, Any] = {"id": person, "subject": {"id": person, "sex": _sex(person, sexes[rows])}}
             known = rows[~np.isnan(years[rows])]
             if len(known):
@@ -111,13 +116,14 @@ class Packets:
             packet["measurements"] = measurements
             if self.patients is not None and self.patients[rows].any():
                 packet["diseases"] = [{"term": _term(terms["disease"]["term"])}]
+                used.add(_prefix(terms["disease"]["term"]["id"]))
             packet["metaData"] = {
                 "created": self.created,
                 "createdBy": f"sjd-dask {self.version}",
-                "resources": _resources(packet, terms["resources"], self.version),
+                "resources": _resources(used, terms["resources"], self.version),
                 "phenopacketSchemaVersion": SCHEMA_VERSION,
             }
-            text = json.dumps(packet, ensure_ascii=False, indent=1) + "\n"
+            text = json.dumps(packet, ensure_ascii=False) + "\n"
             check_packet(text)
             yield person, text
 
@@ -175,14 +181,22 @@ def check_packet(text: str) -> Any:
     return message
 
 
+@cache
+def _asked(descriptor: Any) -> tuple[tuple[tuple[str, ...], ...], dict[str, bool]]:
+    """Groups of fields of a message of which one is required; its fields that hold messages, and whether many."""
+    groups = tuple((one,) if isinstance(one, str) else one for one in _REQUIRED.get(descriptor.name, ()))
+    many = {one.name: hasattr(getattr(descriptor._concrete_class(), one.name), "__len__")
+            for one in descriptor.fields if one.message_type is not None}  # fmt: skip
+    return groups, many
+
+
 def _check(message: Any, path: str, prefixes: set[str]) -> None:
+    groups, many = _asked(message.DESCRIPTOR)
     present = {field.name: value for field, value in message.ListFields()}
-    kind = message.DESCRIPTOR.name
-    for required in _REQUIRED.get(kind, ()):
-        group = (required,) if isinstance(required, str) else required
+    for group in groups:
         if not any(name in present for name in group):
             raise DataError(f"{path} lacks {' or '.join(group)}, which the Phenopacket schema requires")
-    if kind == "OntologyClass":
+    if message.DESCRIPTOR.name == "OntologyClass":
         found = _CURIE.fullmatch(message.id)
         if found is None:
             raise DataError(
@@ -190,21 +204,23 @@ def _check(message: Any, path: str, prefixes: set[str]) -> None:
             )
         prefixes.add(found[1])
     for name, value in present.items():
-        for place, one in enumerate(value if _repeated(value) else [value]):
-            if hasattr(one, "ListFields"):
-                _check(one, f"{path}.{name}[{place}]" if _repeated(value) else f"{path}.{name}", prefixes)
+        if name not in many:
+            continue
+        if many[name]:
+            for place, one in enumerate(value):
+                _check(one, f"{path}.{name}[{place}]", prefixes)
+        else:
+            _check(value, f"{path}.{name}", prefixes)
 
 
-def _repeated(value: Any) -> bool:
-    return hasattr(value, "__getitem__") and hasattr(value, "__len__") and not isinstance(value, (str, bytes))
-
-
-def _writer(column: Column, terms: Mapping[str, Any]) -> Any:
-    """A function of a row and where it is, giving the measurement without its time, or None."""
+def _writer(column: Column, terms: Mapping[str, Any]) -> tuple[Writer, frozenset[str]]:
+    """A function of a row and where it is, giving the measurement without its time, or None; and its prefixes."""
     given = terms["assays"].get(column.name)
     assay = _term(given) if given else {"id": _own(column.name), "label": column.title}
+    prefixes = {_prefix(assay["id"])}
     if isinstance(column, Quantity):
-        return _quantities(column, assay, terms["bounds"])
+        ends = [_term(terms["bounds"][one]) for one in ("least", "greatest")]
+        return _quantities(column, assay, ends), frozenset({*prefixes, "UCUM", *(_prefix(one["id"]) for one in ends)})
     if isinstance(column, Presence):
         classes = {flag: _term(terms["presence"][name]) for flag, name in ((1.0, "present"), (0.0, "absent"))}
 
@@ -212,7 +228,7 @@ def _writer(column: Column, terms: Mapping[str, Any]) -> Any:
             found = classes.get(float(column.flag[row]))
             return None if found is None else _measurement(where, assay, {"value": {"ontologyClass": found}})
 
-        return presence
+        return presence, frozenset({*prefixes, *(_prefix(one["id"]) for one in classes.values())})
 
     def answer(row: int, where: str) -> dict[str, Any] | None:
         text = column.text[row]
@@ -222,18 +238,17 @@ def _writer(column: Column, terms: Mapping[str, Any]) -> Any:
         return _measurement(where, assay, {"value": {"ontologyClass": term}})
 
     assert isinstance(column, Answer)
-    return answer
+    return answer, frozenset({*prefixes, OWN})
 
 
-def _quantities(column: Quantity, assay: dict[str, str], bounds: Mapping[str, Any]) -> Any:
+def _quantities(column: Quantity, assay: dict[str, str], ends: Sequence[dict[str, str]]) -> Writer:
     unit = {"id": f"UCUM:{column.unit}", "label": column.unit}
     value, low, high = column.value.tolist(), column.low.tolist(), column.high.tolist()
-    ends = (_term(bounds["least"]), _term(bounds["greatest"]))
 
     def quantity(row: int, where: str) -> dict[str, Any] | None:
-        if value[row] == value[row]:
+        if not math.isnan(value[row]):
             return _measurement(where, assay, {"value": {"quantity": {"unit": unit, "value": value[row]}}})
-        if not (low[row] == low[row] and high[row] == high[row]):
+        if math.isnan(low[row]) or math.isnan(high[row]):
             return None
         why = "" if column.reason is None or column.reason[row] is None else f" ({column.reason[row]})"
         typed = [
@@ -279,11 +294,14 @@ def _duration(years: float) -> str:
     return f"P{months // 12}Y" + (f"{months % 12}M" if months % 12 else "")
 
 
-def _resources(packet: Mapping[str, Any], known: Mapping[str, Any], version: str) -> list[dict[str, str]]:
-    """One resource for each prefix that the packet uses, in alphabetical order of prefixes."""
-    used = sorted({one.split(":", 1)[0] for one in _term_ids(packet)})
+def _prefix(term: str) -> str:
+    return str(term).split(":", 1)[0]
+
+
+def _resources(used: set[str], known: Mapping[str, Any], version: str) -> list[dict[str, str]]:
+    """One resource for each prefix that is used, in alphabetical order."""
     found = []
-    for prefix in used:
+    for prefix in sorted(used):
         if prefix not in known:
             raise SpecError(
                 f"the prefix {prefix!r} of a term has no entry under `resources` of the definition 'phenopackets'; "
@@ -298,14 +316,3 @@ def _resources(packet: Mapping[str, Any], known: Mapping[str, Any], version: str
             }
         )  # fmt: skip
     return found
-
-
-def _term_ids(part: Any) -> Iterator[str]:
-    if isinstance(part, Mapping):
-        if "label" in part and "id" in part:
-            yield part["id"]
-        for one in part.values():
-            yield from _term_ids(one)
-    elif isinstance(part, list):
-        for one in part:
-            yield from _term_ids(one)
