@@ -64,9 +64,9 @@ class Columns:
         name = self._names.get(plain(found[1] if found else header))
         return None if name is None else (name, found[2].strip() if found else None)
 
-    def near(self, header: object) -> str:
-        """``(did you mean 'x'?)`` for a header that is nearly a known one."""
-        return did_you_mean(plain(header), self._names, cutoff=0.8)
+    def near(self, header: object, cutoff: float = 0.6) -> str:
+        """``(did you mean 'x'?)`` for a header that is nearly a known one; ``cutoff`` 1 asks for the very same."""
+        return did_you_mean(plain(header), self._names, cutoff)
 
     def divisor(self, name: str, unit: object, where: str) -> float:
         """What values in ``unit`` are divided by to stand in the column's own unit.

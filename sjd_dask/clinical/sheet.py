@@ -11,11 +11,12 @@ import pandas as pd
 from sjd_dask import names
 from sjd_dask.clinical.columns import Columns, column_dictionary
 from sjd_dask.clinical.definitions import Overrides, did_you_mean
-from sjd_dask.clinical.values import as_floats, checked
+from sjd_dask.clinical.values import ColumnReader
 from sjd_dask.errors import DataError, SpecError
 
 _IDS = (names.SAMPLE_ID, names.PERSON_ID, names.VISIT, names.DATE)
 _UNIT_SUFFIX = "_unit"
+_NEARLY = 0.8  # a sheet has headers of its own, which need not resemble any of these: only misspellings are pointed at
 
 
 def canonical_name(header: object, definitions: Overrides | None = None) -> tuple[str, str | None] | None:
@@ -43,9 +44,17 @@ class Sheet:
         Headers that the dictionary doesn't know -> ``" (did you mean 'x'?)"`` or an empty text.
     """
 
-    def __init__(self, frame: pd.DataFrame, columns: Columns, divide: dict[str, Any], unknown: dict[str, str]) -> None:
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        columns: Columns,
+        divide: dict[str, Any],
+        unknown: dict[str, str],
+        headers: dict[str, str],
+    ) -> None:
         self.frame = frame
         self.unknown = unknown
+        self._headers = headers
         self._columns = columns
         self._divide = divide
         self._numbers: dict[str, np.ndarray] = {}
@@ -82,6 +91,8 @@ class Sheet:
             A sample id that is missing or comes twice.
         """
         if isinstance(frame, Sheet):
+            if units:
+                raise SpecError("units: this sheet was read already; give them to Sheet.read with the table")
             return frame
         columns = column_dictionary(definitions)
         frame = _plain_frame(frame)
@@ -89,7 +100,8 @@ class Sheet:
         result = frame.rename(columns=renamed)
         _check_ids(result)
         divide = _divisors(result, columns, header_units, companions, dict(units or {}))
-        return cls(result, columns, divide, unknown)
+        headers = {name: str(header) for header, name in renamed.items()}
+        return cls(result, columns, divide, unknown, headers)
 
     @property
     def n(self) -> int:
@@ -127,11 +139,10 @@ class Sheet:
             if spec["kind"] in ("id", "date", "category"):
                 raise TypeError(f"column {name!r} holds {spec['kind']}s, not numbers")
             if name in self.frame.columns:
-                raw = self.frame[name]
-                values = as_floats(raw, name, self._columns, self._sample_ids)
-                if name in self._divide:
-                    values = values / self._divide[name]
-                values = checked(values, raw, name, self._columns, self._sample_ids)
+                header = self._headers.get(name, name)
+                divide = self._divide.get(name)
+                reader = ColumnReader(name, header, self.frame[name], self._sample_ids, self._columns, divide)
+                values = reader.read()
             else:
                 values = np.full(self.n, np.nan)
             values.setflags(write=False)
@@ -197,7 +208,7 @@ class Sheet:
     def take(self, rows: np.ndarray) -> Sheet:
         """The sheet of some rows, by position, with what was read already kept."""
         divide = {name: by[rows] if isinstance(by, np.ndarray) else by for name, by in self._divide.items()}
-        part = Sheet(self.frame.iloc[rows].reset_index(drop=True), self._columns, divide, self.unknown)
+        part = Sheet(self.frame.iloc[rows].reset_index(drop=True), self._columns, divide, self.unknown, self._headers)
         for name, values in self._numbers.items():
             part._numbers[name] = values[rows]
             part._numbers[name].setflags(write=False)
@@ -238,9 +249,8 @@ def _plain_frame(frame: Any) -> pd.DataFrame:
         frame = frame[along].reset_coords().to_dataframe().reset_index()
         if names.SAMPLE_ID not in frame.columns:
             frame = frame.rename(columns={names.SAMPLES: names.SAMPLE_ID})
-    if frame.index.name is not None and frame.index.name not in frame.columns:
-        frame = frame.reset_index()
-    return frame.reset_index(drop=True)
+    kept = [name for name in frame.index.names if name is not None and name not in frame.columns]
+    return (frame.reset_index(level=kept) if kept else frame).reset_index(drop=True)
 
 
 def _resolve_headers(
@@ -260,7 +270,7 @@ def _resolve_headers(
             if behind is not None and behind[0] not in companions:
                 companions[behind[0]] = header
             else:
-                unknown[text] = columns.near(header)
+                unknown[text] = columns.near(header, cutoff=_NEARLY)
             continue
         name, unit = found
         if name in taken:

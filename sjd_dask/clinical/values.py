@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -11,116 +12,118 @@ from sjd_dask.clinical.columns import Columns
 from sjd_dask.errors import DataError
 
 
-def _number(word: str) -> float | None:
-    try:
-        return float(word)
-    except ValueError:
-        return None
+@dataclass(frozen=True)
+class ColumnReader:
+    """Reads one column of numbers, levels or flags.
 
-
-def _refuse(name: str, ids: np.ndarray, raw: pd.Series, bad: np.ndarray, why: str) -> None:
-    rows = np.flatnonzero(bad)
-    more = "" if len(rows) == 1 else f" (and {len(rows) - 1:,} more in this column)"
-    value = raw.iloc[rows[0]]
-    shown = value.item() if isinstance(value, np.generic) else value
-    raise DataError(f"sample {ids[rows[0]]!r}, column {name!r}: {shown!r} {why}{more}")
-
-
-def as_floats(series: pd.Series, name: str, columns: Columns, ids: np.ndarray) -> np.ndarray:
-    """Values as float64 with NaN for the missing; words such as `positive` or `not available` as the dictionary says.
-
-    Raises
-    ------
-    DataError
-        A value that is no number and no known word, or is infinite.
+    Attributes
+    ----------
+    name, header
+        Canonical name; what the sheet calls it.
+    raw
+        The values as given.
+    ids
+        (n,) sample ids, for messages.
+    columns
+        The column dictionary.
+    divide
+        What values are divided by to stand in the column's own unit: a number, one a row, or None.
     """
-    if pd.api.types.is_bool_dtype(series.dtype) or pd.api.types.is_numeric_dtype(series.dtype):
-        values = series.to_numpy(dtype=np.float64, na_value=np.nan)
-    elif pd.api.types.is_datetime64_any_dtype(series.dtype):
-        _refuse(name, ids, series, np.ones(len(series), dtype=bool), "is a date, not a number")
-    else:
-        values = _words(series, name, columns, ids)
-    if np.isinf(values).any():
-        _refuse(name, ids, series, np.isinf(values), "is not a finite number; leave a missing value empty")
-    return values
 
+    name: str
+    header: str
+    raw: pd.Series
+    ids: np.ndarray
+    columns: Columns
+    divide: float | np.ndarray | None = None
 
-def _words(series: pd.Series, name: str, columns: Columns, ids: np.ndarray) -> np.ndarray:
-    """Text to numbers through the distinct texts only."""
-    codes, distinct = pd.factorize(series)
-    flag = columns.specs[name]["kind"] == "flag"
-    table = np.full(len(distinct) + 1, np.nan)
-    unread = np.zeros(len(distinct) + 1, dtype=bool)
-    for place, text in enumerate(distinct):
-        word = str(text).strip().lower()
-        if word in columns.missing:
-            continue
-        number = _number(word)
-        if number is None and flag:
-            number = columns.words.get(word)
-        if number is None:
-            unread[place] = True
-        elif np.isnan(number):
-            unread[place] = word not in columns.missing
-        else:
-            table[place] = number
-    if unread.any():
-        want = "yes or no (1/0, true/false, yes/no, positive/negative)" if flag else "a number with a decimal point"
-        why = f"can't be read; write {want}, or leave it empty where it is missing"
-        _refuse(name, ids, series, unread[codes], why)
-    return table[codes]
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The dictionary's entry."""
+        return self.columns.specs[self.name]
 
+    def read(self) -> np.ndarray:
+        """Float64 (n,) in the column's own unit, NaN where missing.
 
-def checked(values: np.ndarray, raw: pd.Series, name: str, columns: Columns, ids: np.ndarray) -> np.ndarray:
-    """The values of a column, recoded where its entry says so, all allowed and plausible.
+        Raises
+        ------
+        DataError
+            A value that can't be read, isn't allowed or is implausible: names sample, column, value, what is allowed
+            and, where another unit would make it plausible, that unit.
+        """
+        values = self._floats()
+        if np.isinf(values).any():
+            self._refuse(np.isinf(values), "is not a finite number; leave a missing value empty")
+        if self.divide is not None:
+            values = values / self.divide
+        if self.spec["kind"] in ("flag", "level"):
+            return self._on_levels(values)
+        known = ~np.isnan(values)
+        if "range" in self.spec:
+            low, high = self.spec["range"]
+            bad = known & ((values < low) | (values > high))
+            if bad.any():
+                self._refuse(bad, self._implausible(float(values[bad][0])))
+        if self.spec.get("integer") and (bad := known & (values != np.round(values))).any():
+            self._refuse(bad, "is no whole number, and this column holds whole numbers")
+        return values
 
-    Raises
-    ------
-    DataError
-        Names sample, column, value and what is allowed; where another unit would make it plausible, that unit.
-    """
-    spec = columns.specs[name]
-    known = ~np.isnan(values)
-    if spec["kind"] in ("flag", "level"):
-        return _on_levels(values, raw, name, spec, known, ids)
-    if "range" in spec:
-        low, high = spec["range"]
-        bad = known & ((values < low) | (values > high))
+    def _refuse(self, bad: np.ndarray, why: str) -> NoReturn:
+        rows = np.flatnonzero(bad)
+        more = "" if len(rows) == 1 else f" (and {len(rows) - 1:,} more in this column)"
+        value = self.raw.iloc[rows[0]]
+        shown = value.item() if isinstance(value, np.generic) else value
+        called = "" if self.header == self.name else f" ({self.header!r} in the sheet)"
+        raise DataError(f"sample {self.ids[rows[0]]!r}, column {self.name!r}{called}: {shown!r} {why}{more}")
+
+    def _floats(self) -> np.ndarray:
+        kind = self.raw.dtype
+        if pd.api.types.is_bool_dtype(kind) or pd.api.types.is_numeric_dtype(kind):
+            return self.raw.to_numpy(dtype=np.float64, na_value=np.nan)
+        if pd.api.types.is_datetime64_any_dtype(kind):
+            self._refuse(np.ones(len(self.raw), dtype=bool), "is a date, not a number")
+        return self._words()
+
+    def _words(self) -> np.ndarray:
+        """Text to numbers, through the distinct texts only."""
+        codes, distinct = pd.factorize(self.raw)
+        words = [str(text).strip().lower() for text in distinct]
+        table = np.append(pd.to_numeric(pd.Series(words, dtype=object), errors="coerce").to_numpy(np.float64), np.nan)
+        known = self.columns.words if self.spec["kind"] == "flag" else dict.fromkeys(self.columns.missing, np.nan)
+        unread = np.zeros(len(table), dtype=bool)
+        for place in np.flatnonzero(np.isnan(table[:-1])):
+            table[place] = known.get(words[place], np.nan)
+            unread[place] = words[place] not in known
+        if unread.any():
+            flag = "yes or no (1/0, true/false, yes/no, positive/negative)"
+            wanted = flag if self.spec["kind"] == "flag" else "a number with a decimal point"
+            self._refuse(unread[codes], f"can't be read; write {wanted}, or leave it empty where it is missing")
+        return table[codes]
+
+    def _on_levels(self, values: np.ndarray) -> np.ndarray:
+        recode = self.spec.get("recode")
+        allowed = [0, 1] if self.spec["kind"] == "flag" else list(recode or self.spec["levels"])
+        bad = ~np.isnan(values) & ~np.isin(values, np.asarray(allowed, dtype=np.float64))
         if bad.any():
-            _refuse(name, ids, raw, bad, _implausible(float(values[bad][0]), spec, name))
-    if spec.get("integer"):
-        bad = known & (values != np.round(values))
-        if bad.any():
-            _refuse(name, ids, raw, bad, "is no whole number, and this column holds whole numbers")
-    return values
-
-
-def _on_levels(
-    values: np.ndarray, raw: pd.Series, name: str, spec: dict[str, Any], known: np.ndarray, ids: np.ndarray
-) -> np.ndarray:
-    recode = spec.get("recode")
-    allowed = [0, 1] if spec["kind"] == "flag" else list(recode or spec["levels"])
-    bad = known & ~np.isin(values, np.asarray(allowed, dtype=np.float64))
-    if bad.any():
-        kind = "a flag, 0 or 1" if spec["kind"] == "flag" else f"one of {', '.join(map(str, allowed))}"
-        _refuse(name, ids, raw, bad, f"is not allowed: it is {kind}")
-    if recode:
-        values = values.copy()
-        before = values.copy()
+            kind = "a flag, 0 or 1" if self.spec["kind"] == "flag" else f"one of {', '.join(map(str, allowed))}"
+            self._refuse(bad, f"is not allowed: it is {kind}")
+        if not recode:
+            return values
+        result = values.copy()
         for given, meant in recode.items():
-            values[before == float(given)] = float(meant)
-    return values
+            result[values == float(given)] = float(meant)
+        return result
 
-
-def _implausible(value: float, spec: dict[str, Any], name: str) -> str:
-    low, high = spec["range"]
-    unit = spec.get("unit", "")
-    unit = "" if unit == "score" else f" {unit}"
-    others = [
-        other
-        for other, divide in spec.get("units", {}).items()
-        if divide != 1 and low <= value / divide <= high and other != spec.get("unit")
-    ]
-    remedy = f"it would be plausible in {' or '.join(others)}: say units={{{name!r}: {others[0]!r}}}" if others else ""
-    remedy = remedy or "correct it, or leave it empty where it is missing"
-    return f"is implausible: {value:.6g}{unit} is outside {low:g} to {high:g}{unit}; {remedy}"
+    def _implausible(self, value: float) -> str:
+        low, high = self.spec["range"]
+        own = self.spec.get("unit", "")
+        unit = "" if own == "score" else f" {own}"
+        others = [
+            other
+            for other, divide in self.spec.get("units", {}).items()
+            if other != own and low <= value / divide <= high
+        ]
+        remedy = "correct it, or leave it empty where it is missing"
+        if others and self.divide is None:
+            remedy = f"it would be plausible in {' or '.join(others)}: say units={{{self.name!r}: {others[0]!r}}}"
+        return f"is implausible: {value:.6g}{unit} is outside {low:g} to {high:g}{unit}; {remedy}"

@@ -61,6 +61,8 @@ def test_any_storage_of_a_flag(values: Any) -> None:
         ("anti_ssa", 2, "a flag, 0 or 1"),
         ("igg", "12,5", "decimal point"),
         ("igg", "<0.1", "can't be read"),
+        ("igg", "1_0", "can't be read"),
+        ("igg", "inf", "not a finite number"),
         ("igg", np.inf, "not a finite number"),
         ("renal", 4, "one of 0, 1, 2, 3"),
         ("seizure", 4, "one of 0, 1, 8"),
@@ -218,3 +220,18 @@ def test_the_frame_given_is_left_as_it_was() -> None:
     before = frame.copy()
     Sheet.read(frame).check()
     pd.testing.assert_frame_equal(frame, before)
+
+
+def test_a_message_also_says_what_the_sheet_calls_the_column() -> None:
+    with pytest.raises(DataError, match=r"column 'haemoglobin' \('Hb \[g/L\]' in the sheet\): 12 is implausible"):
+        sheet({"Hb [g/L]": [12]}).check()
+
+
+def test_units_come_with_the_table_not_after_it() -> None:
+    with pytest.raises(SpecError, match="was read already"):
+        Sheet.read(sheet({"igg": [10]}), units={"igg": "g/L"})
+
+
+def test_ids_among_several_levels_of_an_index() -> None:
+    index = pd.MultiIndex.from_tuples([("p", "a"), ("p", "b")], names=["person_id", "sample_id"])
+    assert Sheet.read(pd.DataFrame({"renal": [0, 1]}, index=index)).ids["sample_id"].tolist() == ["a", "b"]
