@@ -339,9 +339,11 @@ def _labels(values: Any) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
 
 def _taken(values: Any, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Floats:
     if isinstance(values, pd.DataFrame):
-        return values.iloc[rows, columns].to_numpy(dtype=np.float64)
-    part = values.transpose("samples", "features").isel(features=columns)
-    return np.asarray(part.values, dtype=np.float64)[rows]
+        part = values.iloc[:, columns].to_numpy(dtype=np.float64)
+    else:
+        part = values.transpose("samples", "features").isel(features=columns).values
+    # One layout, for one order of sums.
+    return np.ascontiguousarray(part, dtype=np.float64)[rows]
 
 
 def _healthy_rows(sample_ids: NDArray[np.object_], healthy: Any, least: int) -> NDArray[np.int64]:
