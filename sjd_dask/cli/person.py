@@ -83,8 +83,8 @@ def person(
         from sjd_dask.jobs.people_page_inputs import people_inputs
         from sjd_dask.report.people_page import render_people
 
-        everyone = people_inputs(sheet, baseline=baseline, **given)
-        page = render_people(everyone, below=below)
+        everyone = people_inputs(sheet, baseline=baseline, below=below, **given)
+        page = render_people(everyone)
         facts, notes = {"n_persons": everyone.n_persons, "n_visits": everyone.n_visits}, everyone.notes
     write_text(page, out)
     say(notes)

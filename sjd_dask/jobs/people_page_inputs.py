@@ -11,37 +11,48 @@ import numpy as np
 import pandas as pd
 
 from sjd_dask import names
+from sjd_dask.clinical.cross_tables import hide_small
 from sjd_dask.clinical.measures import MEASURES
 from sjd_dask.clinical.sheet import Sheet
 from sjd_dask.clinical.visits import sheet_baselines
 from sjd_dask.errors import DataError, SpecError
 from sjd_dask.jobs.clinical_sheet import open_sheet
+from sjd_dask.jobs.people_counts import Counted, Histogram, count_answers, count_by_group, count_values
 from sjd_dask.jobs.person_page_inputs import axis_options, axis_titles, scales, scored, shown_measures
 from sjd_dask.jobs.reported import in_order
-from sjd_dask.jobs.trial_persons import join_calls
+from sjd_dask.jobs.trial_persons import CLASS, join_calls
 
 RESPONSES = ("star", "cress")
+DISTRIBUTED = ("essdai", "clinessdai", "esspri")
+GLAND_TESTS = {
+    "glands_schirmer": "Schirmer", "glands_oss": "ocular staining", "glands_van_bijsterveld": "van Bijsterveld",
+    "glands_saliva": "saliva", "glands_biopsy": "focus score", "glands_ultrasound": "ultrasound (OMERACT)",
+    "sgus_hocevar_positive": "ultrasound (Hocevar)",
+}  # fmt: skip
+OPEN, NO_CLASS = "open", "no class"
 # Scores of which the page lists what is missing; those that are left out read the same columns.
 REASONS = ("acr_eular", "essdai", "esspri", "sgus")
 
 
 @dataclass(frozen=True)
 class PeopleInputs:
-    """The page of all people as plain tables.
+    """The page of all people: counts and distributions, nobody's own values.
 
     Attributes
     ----------
     sheet : str
     n_persons, n_visits : int
-    people : DataFrame
-        One row a person, at the visit that is shown: the columns of the scores, and ``molecular_class``.
-    responses : DataFrame
-        One row a person, at the newest visit that follows its baseline: ``star_responder``, ``cress_responder``.
-    missing : DataFrame
-        ``measure``, ``item``, ``n``: in how many people an item is missing.
+    below : int
+        A count of fewer people is not told, nor what would give it away.
+    parts : dict
+        ``axes``, ``dominant``, ``classification``, ``glands``, ``responses`` as far as they are there -> list of
+        `Counted`.
+    scores : dict
+        Score -> `Histogram`.
+    missing : list of (str, str, int)
+        Measure, item, and in how many people it is missing; the most frequent first.
     scales, axes, reference
         As of `PersonInputs`.
-    measures : tuple of str
     which : str
         The visit that is shown, in words.
     calls : str
@@ -51,13 +62,13 @@ class PeopleInputs:
     sheet: str
     n_persons: int
     n_visits: int
-    people: pd.DataFrame
-    responses: pd.DataFrame
-    missing: pd.DataFrame
+    below: int
+    parts: dict[str, list[Counted]]
+    scores: dict[str, Histogram]
+    missing: list[tuple[str, str, int]]
     scales: dict[str, dict[str, Any]]
     axes: pd.DataFrame
     reference: str
-    measures: tuple[str, ...]
     which: str
     calls: str = ""
     notes: list[str] = field(default_factory=list)
@@ -73,6 +84,7 @@ def people_inputs(
     reference: Path | str | None = None,
     cohort: str | None = None,
     calls: str | None = None,
+    below: int = 5,
 ) -> PeopleInputs:
     """Read a sheet and gather the page of all people.
 
@@ -84,6 +96,8 @@ def people_inputs(
         Query of the visits that are shown and that responses are read against; default: each person's first visit.
     cohort, calls : str, optional
         A cohort and the name of its calls: the molecular class, by sample, else by person and visit, else by person.
+    below : int
+        Counts of fewer people are not told.
 
     Raises
     ------
@@ -107,27 +121,63 @@ def people_inputs(
     if calls is not None and cohort is not None:
         people, note = _with_class(people, cohort, calls)
         notes.append(note)
-    responses = pd.DataFrame()
+    axes = axis_titles(measures, definitions)
+    own_scales = scales(definitions)
+    parts = _parts(people, axes, below)
     asked = [one for one in measures if one in RESPONSES]
     if asked and len(responding):
         found, _ = scored(sheet, asked, definitions, {"baseline": baseline})
-        columns = [f"{one}_responder" for one in asked if f"{one}_responder" in found]
-        responses = found.iloc[responding][columns].reset_index(drop=True)
+        parts["responses"] = [
+            count_answers(one.upper(), found[f"{one}_responder"].iloc[responding], below)
+            for one in asked
+            if f"{one}_responder" in found
+        ]
+    histograms = {
+        name: count_values(people[name].to_numpy(dtype=float), float(own_scales[name]["ends"][1]), below)
+        for name in DISTRIBUTED
+        if name in people
+    }
     return PeopleInputs(
         name,
         len(rows),
         sheet.n,
-        people,
-        responses,
-        _missing(people),
-        scales(definitions),
-        axis_titles(measures, definitions),
+        below,
+        {key: one for key, one in parts.items() if one},
+        {key: one for key, one in histograms.items() if one is not None},
+        _missing(people, below),
+        own_scales,
+        axes,
         compared,
-        tuple(measures),
         "first visit" if baseline is None else f"first visit with {baseline}",
         (calls or "").removeprefix(f"{names.CLASSES}/"),
         [*opened.notes, *notes],
     )
+
+
+def _parts(people: pd.DataFrame, axes: pd.DataFrame, below: int) -> dict[str, list[Counted]]:
+    parts: dict[str, list[Counted]] = {}
+    if "dominant" in people:
+        parts["axes"] = [
+            count_answers(f"{one['number']}  {one['title']}", _or_open(people[f"axis{one['number']}_state"]), below)
+            for _, one in axes.iterrows()
+        ]
+        dominant = _or_open(people["dominant"])
+        parts["dominant"] = [count_answers("all", dominant, below)]
+        if CLASS in people:
+            classes = people[CLASS].astype(object).fillna(NO_CLASS)
+            parts["dominant"] += count_by_group(dominant, classes, below)
+    if "essdai_activity" in people:
+        parts["activity"] = [count_answers("ESSDAI", _or_open(people["essdai_activity"]), below)]
+    if "acr_eular_class" in people:
+        parts["classification"] = [count_answers("all", people["acr_eular_class"], below)]
+    parts["glands"] = [
+        count_answers(title, people[column], below) for column, title in GLAND_TESTS.items() if column in people
+    ]
+    return parts
+
+
+def _or_open(states: pd.Series) -> pd.Series:
+    return states.astype(object).fillna(OPEN)
 
 
 def _rows(sheet: Sheet, baseline: str | None, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -164,8 +214,8 @@ def _with_class(people: pd.DataFrame, cohort: str, calls: str) -> tuple[pd.DataF
     return join_calls(people, table)
 
 
-def _missing(people: pd.DataFrame) -> pd.DataFrame:
-    """How many people lack which item, by score; the items are read from the reasons, once a distinct reason."""
+def _missing(people: pd.DataFrame, below: int) -> list[tuple[str, str, int]]:
+    """In how many people which item is missing; the items are read from the reasons, once a distinct reason."""
     rows: list[tuple[str, str, int]] = []
     for measure in REASONS:
         column = f"{measure}_reason"
@@ -177,5 +227,9 @@ def _missing(people: pd.DataFrame) -> pd.DataFrame:
                 if part.startswith("missing: "):
                     for item in part.removeprefix("missing: ").split(", "):
                         counts[item] = counts.get(item, 0) + int(n)
-        rows += [(measure, item, n) for item, n in counts.items()]
-    return pd.DataFrame(rows, columns=["measure", "item", "n"])
+        rows += [
+            (measure, item, n)
+            for item, n in counts.items()
+            if not hide_small(np.array([[n, len(people) - n]]), below).any()
+        ]
+    return sorted(rows, key=lambda row: (-row[2], row[:2]))

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import TypeVar
 
-import numpy as np
-
 from sjd_dask.report.format import count
 
 Key = TypeVar("Key", bound=Hashable)
@@ -37,33 +35,6 @@ def suppress(counts: Mapping[Key, int], below: int) -> tuple[dict[Key, int | Non
         hidden.add(min(others, key=lambda key: counts[key]))
     shown = {key: None if key in hidden else n for key, n in counts.items()}
     return shown, None if hidden and (len(hidden) == 1 or total < below) else total
-
-
-def suppress_table(counts: np.ndarray, below: int) -> np.ndarray:
-    """Which cells of a table of counts are left out, when the sums of its rows and columns may be known.
-
-    Parameters
-    ----------
-    counts : ndarray of int (rows, columns)
-    below : int
-        Cells from 1 to ``below - 1`` are left out; 0 and 1 leave all in.
-
-    Returns
-    -------
-    ndarray of bool (rows, columns)
-        Also true for the smallest other cell of a row or column in which one cell alone would be left out.
-    """
-    hidden = (counts > 0) & (counts < below)
-    again = True
-    while again:
-        again = False
-        for lines, out in ((counts, hidden), (counts.T, hidden.T)):
-            for i in np.flatnonzero(out.sum(axis=1) == 1):
-                others = np.flatnonzero((lines[i] > 0) & ~out[i])
-                if others.size:
-                    out[i, others[np.argmin(lines[i][others])]] = True
-                    again = True
-    return hidden
 
 
 def shown(value: int | None, below: int) -> str:
