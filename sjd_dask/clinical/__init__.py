@@ -31,6 +31,7 @@ _PUBLIC = {
     "change": "response",
     "axes": "axes",
     "axis_positions": "axes",
+    "axes_change": "axis_change",
     "AxisReference": "axis_reference",
     "endpoint_table": "endpoints",
     "endpoints_for": "endpoints",
@@ -45,6 +46,9 @@ _PUBLIC = {
     "modules": "module_scores",
     "fit_modules": "module_scores",
     "score_modules": "module_scores",
+    "cluster_stability": "cluster_stability",
+    "group_markers": "group_markers",
+    "marker_sets": "group_markers",
     "read_model": "multinomial_file",
     "write_model": "multinomial_file",
 }

@@ -239,6 +239,9 @@ class AxisReference:
             found = cls(str(given["name"]), axes, int(given["least_persons"]), str(given["fingerprint"]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{where} is damaged: {type(error).__name__} at {error}") from None
+        lacking = [axis for axis in load_definition("axes")["axes"] if axis not in axes]
+        if lacking:
+            raise DataError(f"{where} lacks the axis {lacking[0]!r}")
         for axis, one in axes.items():
             ascending = (np.diff(one.steps) > 0).all() and (one.weights > 0).all()
             if one.steps.shape != one.weights.shape or not ascending:

@@ -93,6 +93,7 @@ _WHERE: dict[str, tuple[str, str]] = {
     "cress": ("response", "CRESS"),
     "change": ("response", "CHANGE"),
     "axes": ("axes", "MEASURE"),
+    "axes_change": ("axis_change", "MEASURE"),
     "nsst": ("symptom_clusters", "MEASURE"),
     "integrated": ("integrated_clusters", "MEASURE"),
     "modules": ("module_scores", "MEASURE"),

@@ -164,6 +164,47 @@ def baselines(
     return Baselines(position, is_baseline, np.array(["", IS_BASELINE, NO_BASELINE, NOT_AFTER], dtype=object)[kind])
 
 
+def previous_rows(frame: pd.DataFrame) -> NDArray[np.int64]:
+    """The position of each row's visit before, among those of the same person.
+
+    Parameters
+    ----------
+    frame
+        As in `baselines`.
+
+    Returns
+    -------
+    ndarray of int64, (n,)
+        -1 for a person's first visit.
+
+    Raises
+    ------
+    DataError
+        Nothing tells which of two visits of a person is earlier.
+    """
+    order = _order(frame)
+    rows = np.lexsort((order.number, order.date, order.person))
+    together = order.person[rows[1:]] == order.person[rows[:-1]]
+    later, earlier = rows[1:][together], rows[:-1][together]
+    unclear = np.flatnonzero(~(order.compare(later, earlier) > 0))
+    if len(unclear):
+        row, before = later[unclear[0]], np.full(len(frame), -1, dtype=np.int64)
+        before[order.person[row]] = earlier[unclear[0]]
+        n_persons = len(np.unique(order.person[later[unclear]]))
+        _refuse(frame, order, int(row), before, n_persons, "no order of the visits")
+    previous = np.full(len(frame), -1, dtype=np.int64)
+    previous[later] = earlier
+    return previous
+
+
+def sheet_previous(sheet: Sheet) -> NDArray[np.int64]:
+    """`previous_rows` of a sheet."""
+    ids = sheet.ids
+    if names.VISIT in ids:
+        ids[names.VISIT] = sheet.text(names.VISIT)
+    return previous_rows(ids)
+
+
 def _order(frame: pd.DataFrame) -> _Order:
     n = len(frame)
     person = _persons(frame)
@@ -249,7 +290,14 @@ def _first(frame: pd.DataFrame, order: _Order, candidates: NDArray[np.int64]) ->
     return first
 
 
-def _refuse(frame: pd.DataFrame, order: _Order, row: int, first: NDArray[np.int64], n_persons: int) -> None:
+def _refuse(
+    frame: pd.DataFrame,
+    order: _Order,
+    row: int,
+    first: NDArray[np.int64],
+    n_persons: int,
+    what: str = "no first visit",
+) -> None:
     other = int(first[order.person[row]])
     person = frame[names.PERSON_ID].iloc[row]
     tells = [name for name in (names.DATE, names.VISIT) if name in frame]
@@ -258,7 +306,7 @@ def _refuse(frame: pd.DataFrame, order: _Order, row: int, first: NDArray[np.int6
         for at in sorted((row, other))
     )
     raise DataError(
-        f"no first visit of person {str(person)!r}: nothing tells which of its samples is earlier, {said}"
+        f"{what} of person {str(person)!r}: nothing tells which of its samples is earlier, {said}"
         f"{_more(n_persons - 1, 'person')}. {_REMEDY}"
     )
 

@@ -23,7 +23,6 @@ FITS = {
     "nsst": ("sjd_dask.clinical.symptom_clusters", "fit_nsst"),
     "integrated": ("sjd_dask.clinical.integrated_clusters", "fit_integrated"),
 }
-AXES = "axes"
 
 
 @dataclass
@@ -113,7 +112,7 @@ def _reference(
     save_reference: Path | str | None,
     partitioned: bool,
 ) -> None:
-    if not any(one.name == AXES for one in chosen):
+    if not any("reference" in one.options for one in chosen):
         if reference is not None or save_reference is not None:
             raise SpecError("--reference and --save-reference belong to the measure axes, which is not asked for")
         return
