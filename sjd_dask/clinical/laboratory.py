@@ -83,8 +83,9 @@ def derived_levels(sheet: Sheet, domain: str, definition: Mapping[str, Any]) -> 
 def _interval(sheet: Sheet, rules: list[tuple[Mapping[str, Any], np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
     low, high = np.zeros(sheet.n), np.zeros(sheet.n)
     for rule, answer in rules:
-        np.maximum(low, float(rule["level"]) * (answer == 1), out=low)
-        np.maximum(high, float(rule["level"]) * (answer != 0), out=high)
+        level = float(rule["level"])
+        low[(answer == 1) & (low < level)] = level
+        high[(answer != 0) & (high < level)] = level
     return low, high
 
 
