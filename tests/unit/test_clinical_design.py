@@ -57,8 +57,12 @@ def test_enrichment_by_the_rule_and_with_the_mixture():
     pure = 62.79103787
     who = population({"C1": 0.4, "C2": 0.35, "C3": 0.25}, ["C1"], sensitivity=0.9, specificity=0.9, not_called=0.1)
     assert found["pure", "change", "all"] == 126
-    assert found["all_comers", "change", "all"] == 2 * np.ceil(pure / 0.16)
-    assert found["enriched", "change", "target"] == 2 * np.ceil(pure / who.ppv**2)
+    assert found["all_comers", "change", "all"] == np.ceil(126 / 0.16)
+    assert found["enriched", "change", "target"] == np.ceil(126 / who.ppv**2)
+    assert found["stratified", "change", "target"] == np.ceil(126 / who.ppv**2 / who.called)
+    row = design(spec(test)).tables["enrichment"].iloc[0]
+    assert row.tolist()[4:] == pytest.approx([126, 126 / 0.16, 126 / who.ppv**2, 126 / who.ppv**2 / who.called])
+    assert (row["prevalence"], row["called"], row["ppv"]) == (0.4, who.called, who.ppv)
     # The mixture: delta^2 p (1 - p) more variance in the treatment arm.
     n = pure / 0.16 * (72 + 9 * 0.24) / 72
     assert sizes(design(spec(test)))["n_total"]["all_comers", "change", "all"] == 2 * np.ceil(n)
@@ -132,6 +136,8 @@ def test_an_endpoint_without_effect_has_no_size_and_says_why():
 def test_the_rule_is_silent_where_it_does_not_hold():
     found = sizes(design(spec({**CHANGE, "effect": {"C1": 6, "C2": 1, "C3": 0}})))
     assert found["n_total_rule"].isna().all()
+    row = design(spec({**CHANGE, "effect": {"C1": 6, "C2": 1, "C3": 0}})).tables["enrichment"].iloc[0]
+    assert row["n_pure"] > 0 and np.isnan(row["n_all"])
     assert found["n_total"].notna().all()
 
 

@@ -84,6 +84,16 @@ TABLES: dict[str, dict[str, tuple[str, str]]] = {
         "target_share": ("number", "share of the target strata among them; the predictive value of a call"),
         "share_STRATUM": ("number", "share of each stratum among them, a column a stratum"),
     },
+    "enrichment": {
+        "endpoint": _WHERE["endpoint"],
+        "prevalence": ("number", "p, share of the target strata among those screened"),
+        "called": ("number", "q, share of those screened that is called target"),
+        "ppv": ("number", "share of the target strata among those called target"),
+        "n_pure": ("number", "persons with an outcome if everyone belonged to the target strata"),
+        "n_all": ("number", "n_pure / p^2, not rounded; missing where the treatment acts outside the target"),
+        "n_enriched": ("number", "n_pure / ppv^2, not rounded"),
+        "screened": ("number", "n_enriched / q, not rounded, nobody lost or failing for another reason"),
+    },
     "hierarchy": {
         "design": _WHERE["design"],
         "order": ("integer", "place in the family"),

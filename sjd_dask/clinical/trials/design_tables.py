@@ -11,7 +11,7 @@ import pandas as pd
 from sjd_dask.clinical.definitions import did_you_mean
 from sjd_dask.clinical.trials.comparisons import ANALYSES
 from sjd_dask.clinical.trials.design_spec import DesignSpec, Hypothesis
-from sjd_dask.clinical.trials.enrichment import Population
+from sjd_dask.clinical.trials.enrichment import Population, enrich
 from sjd_dask.clinical.trials.hierarchy import levels, rejections
 from sjd_dask.clinical.trials.outcomes import Outcome
 from sjd_dask.clinical.trials.sample_size import (
@@ -46,6 +46,28 @@ def strata_table(spec: DesignSpec, who: Population, found: list[Outcome], planne
                     "effect": one.effect[k], "sd": one.sd[k],
                 })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def rule_holds(one: Outcome, who: Population) -> bool:
+    """Whether the treatment does nothing outside the target strata, and the same in all of them."""
+    return bool((np.abs(one.effect[~who.target]) < 1e-12).all() and np.ptp(one.effect[who.target]) < 1e-12)
+
+
+def enrichment_table(sizes: pd.DataFrame, who: Population, found: list[Outcome]) -> pd.DataFrame:
+    """What enrichment saves by the rule of squares, from the whole persons of the pure trial; one row an endpoint."""
+    pure = sizes[sizes["design"] == "pure"].set_index("endpoint")["n_total"]
+    rows: list[dict[str, Any]] = []
+    for one in found:
+        n = pure[one.name]
+        row: dict[str, Any] = {"endpoint": one.name, "prevalence": who.prevalence, "called": who.called, "ppv": who.ppv,
+                               "n_pure": np.nan if pd.isna(n) else float(n)}  # fmt: skip
+        if not pd.isna(n) and rule_holds(one, who):
+            saved = enrich(float(n), prevalence=who.prevalence, ppv=who.ppv, called=who.called)
+            row |= {"n_all": float(saved.n_all), "n_enriched": float(saved.n_enriched),
+                    "screened": float(saved.screened)}  # fmt: skip
+        rows.append(row)
+    columns = ["endpoint", "prevalence", "called", "ppv", "n_pure", "n_all", "n_enriched", "screened"]
+    return pd.DataFrame(rows).reindex(columns=columns)
 
 
 def methods_table(spec: DesignSpec, who: Population, found: list[Outcome]) -> pd.DataFrame:

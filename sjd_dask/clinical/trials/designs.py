@@ -13,8 +13,14 @@ import pandas as pd
 from sjd_dask.clinical.definitions import Overrides
 from sjd_dask.clinical.trials.comparisons import ANALYSES, Comparison, compare
 from sjd_dask.clinical.trials.design_spec import Continuous, DesignSpec, Simulate, parse_design, with_defaults
-from sjd_dask.clinical.trials.design_tables import hierarchy_tables, methods_table, strata_table
-from sjd_dask.clinical.trials.enrichment import Population, population
+from sjd_dask.clinical.trials.design_tables import (
+    enrichment_table,
+    hierarchy_tables,
+    methods_table,
+    rule_holds,
+    strata_table,
+)
+from sjd_dask.clinical.trials.enrichment import Population, enrich, population
 from sjd_dask.clinical.trials.outcomes import Outcome, outcomes, residual_correlation
 from sjd_dask.clinical.trials.placebo import placebo_model, placebo_table
 from sjd_dask.clinical.trials.sample_size import SampleSize, rounded, smallest_control
@@ -33,9 +39,9 @@ class DesignReport:
     Attributes
     ----------
     tables : dict of str to DataFrame
-        ``sizes``, ``power``, ``strata``, ``methods``; with a classifier ``classifier`` and ``calls``; with several
-        hypotheses ``hierarchy`` and, simulated, ``familywise``; with a placebo model ``placebo``. Columns are in
-        `design_columns.TABLES`.
+        ``sizes``, ``power``, ``strata``, ``methods``; with a classifier ``classifier``, ``calls`` and
+        ``enrichment``; with several hypotheses ``hierarchy`` and, simulated, ``familywise``; with a placebo model
+        ``placebo``. Columns are in `design_columns.TABLES`.
     messages : list of str
         What was assumed and what to mind, one sentence each.
     spec : DesignSpec
@@ -80,7 +86,8 @@ def design(spec: DesignSpec | Mapping[str, Any], *, definitions: Overrides | Non
     tables = {"sizes": sizes, "power": power, "strata": strata_table(spec, who, found, planned),
               "methods": methods_table(spec, who, counted)}  # fmt: skip
     if spec.classifier is not None:
-        tables |= {"classifier": who.strata_table(), "calls": who.calls_table()}
+        tables |= {"classifier": who.strata_table(), "calls": who.calls_table(),
+                   "enrichment": enrichment_table(sizes, who, found)}  # fmt: skip
     if spec.hierarchy is not None:
         tables |= hierarchy_tables(spec, tested, messages)
     placebo = [_placebo(one, definitions) for one in spec.endpoints if isinstance(one, Continuous) and one.placebo]
@@ -118,7 +125,7 @@ def _sizes(spec: DesignSpec, who: Population, found: list[Outcome]) -> pd.DataFr
                     row |= {"n_treatment": size.treatment, "n_control": size.control, "n_total": size.total,
                             "n_enrolled": size.enrolled,
                             "n_screened": _screened(size.enrolled, who, name, spec)}  # fmt: skip
-                row["n_total_rule"] = _rule(one, who, name, analysis, pure, spec)
+                row["n_total_rule"] = _rule(one, who, name, analysis, pure)
                 reasons.append(
                     "" if size is not None else "no effect in this comparison: no number of persons finds it"
                 )
@@ -148,20 +155,16 @@ def _needed(comparison: Comparison, spec: DesignSpec, lost: float) -> SampleSize
     return rounded(smallest_control(at, power, least), ratio, lost)
 
 
-def _rule(
-    one: Outcome, who: Population, design: str, analysis: str, pure: SampleSize | None, spec: DesignSpec
-) -> float:
-    """N_pure / p^2 and N_pure / PPV^2, where nothing happens outside the target strata; else missing."""
-    outside = one.effect[~who.target]
-    if pure is None or (np.abs(outside) > 1e-12).any() or np.ptp(one.effect[who.target]) > 1e-12:
+def _rule(one: Outcome, who: Population, design: str, analysis: str, pure: SampleSize | None) -> float:
+    """The pure trial's persons by the rule of squares; missing where the rule doesn't hold, or isn't about this."""
+    if pure is None or analysis == "interaction" or not rule_holds(one, who):
         return math.nan
-    share = {"pure": 1.0, "all_comers": who.prevalence, "enriched": who.ppv}.get(design, who.prevalence)
-    if analysis == "interaction":
-        return math.nan
+    found = enrich(pure.total, prevalence=who.prevalence, ppv=who.ppv, called=who.called)
     if design == "stratified" and analysis == "target":
-        share = who.ppv * math.sqrt(float(who.joint[:, who.positive].sum()))
-    treated, controls = spec.allocation or (1, 1)
-    return rounded(pure.control_exact / share**2, treated / controls, 0.0).total
+        n = found.screened  # everyone who is screened enters, and the called are compared
+    else:
+        n = {"pure": found.n_pure, "enriched": found.n_enriched}.get(design, found.n_all)
+    return math.ceil(float(n) - 1e-9)
 
 
 def _screened(enrolled: int, who: Population, design: str, spec: DesignSpec) -> int:
