@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sjd_dask.cli.options import Commands, JsonOption, SetOption, emit, say
+from sjd_dask.cli.options import Commands, JsonOption, QuietOption, SetOption, emit, say
 
 commands = Commands()
 
@@ -17,6 +17,7 @@ def trial(
     protocol: Annotated[Path, typer.Argument(metavar="PROTOCOL.yaml", help="See `sjd schema trial`.")],
     overrides: SetOption = [],  # noqa: B006 - typer copies it
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Eligibility, feasibility, sizes and power, randomisation lists, and a finished trial by class."""
     from sjd_dask.jobs.spec import resolve_path
@@ -27,5 +28,6 @@ def trial(
     done = run_trial(spec, base)
     page = render_trial(done.facts, done.tables, hide_below=spec.hide_below)
     written = write_trial(done, Path(resolve_path(spec.output, base)), page)
-    say(done.notes)
+    if not quiet:
+        say(done.notes)
     emit(as_json, {**done.facts, "files": list(map(str, written))}, "\n".join(map(str, written)))

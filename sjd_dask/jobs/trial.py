@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,7 +85,7 @@ def run_trial(protocol: Protocol, base: Path) -> Trial:
     screened, found = None, None
     if protocol.has_persons:
         screened = _persons(protocol, base, rules, definitions)
-        notes += screened.notes
+        notes += [*screened.id_notes, *screened.notes]
         facts["screened"] = len(screened.frame)
         facts["measures"] = list(screened.measures)
         found = _eligibility(protocol, screened, rules, tables, facts)
@@ -96,7 +97,11 @@ def run_trial(protocol: Protocol, base: Path) -> Trial:
         _randomisation(protocol, screened, found, tables, facts, notes)
     for i, spec in enumerate(protocol.reanalysis or []):
         _reanalysis(spec, i, len(protocol.reanalysis or []), screened, base, tables, facts, notes)
-    told = {CONCEALMENT, *(note for one in facts.get("reanalysis", []) for note in one["notes"])}
+    told = {
+        CONCEALMENT,
+        *(screened.id_notes if screened else []),
+        *(note for one in facts.get("reanalysis", []) for note in one["notes"]),
+    }
     facts["notes"] = [note for note in notes if note not in told]
     return Trial(protocol, tables, facts, notes)
 
@@ -115,9 +120,15 @@ def write_trial(trial: Trial, folder: Path, page: str) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, table in trial.tables.items():
-        path = write_table(table, folder / f"{name}.csv")
+        path = folder / f"{name}.csv"
         if name == LISTS:
-            path.chmod(0o600)
+            # Made in a folder that nobody else can enter: at no moment can others read it.
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".list.") as private:
+                made = write_table(table, Path(private) / path.name)
+                made.chmod(0o600)
+                made.replace(path)
+        else:
+            write_table(table, path)
         written.append(path)
     texts = {JSON: json.dumps(trial.facts, indent=2, ensure_ascii=False, default=_plain) + "\n", PAGE: page}
     for name, text in texts.items():
@@ -296,7 +307,8 @@ def _randomisation(
     )
     tables[LISTS] = made
     tables["randomisation_balance"] = balance(made)
-    digest = hashlib.sha256(made.to_csv(index=False).encode()).hexdigest()
+    with tempfile.TemporaryDirectory() as private:
+        digest = hashlib.sha256(write_table(made, Path(private) / f"{LISTS}.csv").read_bytes()).hexdigest()
     facts["sections"].append("randomisation")
     facts["randomisation"] = {
         "arms": spec.arms, "strata": strata, "places": len(made), "sha256_of_list": digest, "concealment": CONCEALMENT,

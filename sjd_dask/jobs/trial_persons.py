@@ -36,11 +36,14 @@ class Screened:
     measures : tuple of str
         What was scored.
     notes : list of str
+    id_notes : list of str
+        What was done with ids; an id may stand in it.
     """
 
     frame: pd.DataFrame
     measures: tuple[str, ...]
     notes: list[str] = field(default_factory=list)
+    id_notes: list[str] = field(default_factory=list)
 
     @property
     def person(self) -> pd.Series:
@@ -85,7 +88,7 @@ def screened_persons(
     """
     opened = open_sheet(path, units=units, definitions=definitions)
     sheet = opened.read()
-    notes = list(opened.notes)
+    notes: list[str] = []
     _known_columns(sheet, wanted, calls is not None)
     measures = tuple(_measures(sheet, wanted) if scores is None else [find_measure(one).name for one in scores])
     frame = _checked(sheet, wanted)
@@ -114,7 +117,7 @@ def screened_persons(
             raise SpecError(f"`screening: {screening}` keeps none of the {len(frame):,} rows of the sheet")
         notes.append(f"screening keeps {int(kept.sum()):,} of {len(frame):,} rows")
         frame = frame[kept].reset_index(drop=True)
-    found = Screened(frame, measures, notes)
+    found = Screened(frame, measures, notes, list(opened.notes))
     _one_row_each(found.person, screening)
     return found
 

@@ -216,7 +216,7 @@ def _randomisation(facts: Mapping[str, Any], tables: Tables, below: int) -> list
         str(one["concealment"]),
     ]
     table = tables["randomisation_balance"].drop(columns=["blocks"])
-    note = f"SHA-256 of the list's content: {one['sha256_of_list']}. The list itself is in randomisation.csv."
+    note = f"SHA-256 of randomisation.csv: {one['sha256_of_list']}."
     return [TrialSection("randomisation", "Randomisation", lead, [], [("Lists", _plain_rows(table))], [note])]
 
 

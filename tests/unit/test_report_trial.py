@@ -88,9 +88,11 @@ def test_eligibility_hides_few_and_escapes() -> None:
 def effects(n: int, *, binary: bool = False) -> pd.DataFrame:
     rows = []
     for level, size in (("all", n + 60), ("C1", 30), ("C2", 30), ("C3", n)):
-        row: dict[str, Any] = {"by": "molecular_class", "level": level, "arm": "active", "n_arm": size,
-                               "n_control": size, "mean_arm": -3.0, "mean_control": -1.0, "effect": -2.0, "low": -3.0, "high": -1.0,
-                               "p_value": 0.01, "reason": ""}  # fmt: skip
+        row: dict[str, Any] = {
+            "by": "molecular_class", "level": level, "arm": "active", "n_arm": size, "n_control": size,
+            "mean_arm": -3.0, "mean_control": -1.0, "effect": -2.0, "low": -3.0, "high": -1.0, "p_value": 0.01,
+            "reason": "",
+        }  # fmt: skip
         if binary:
             row |= {"odds_ratio": 0.1, "odds_ratio_low": 0.05, "odds_ratio_high": 0.4}
         rows.append(row)
