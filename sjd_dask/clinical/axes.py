@@ -17,12 +17,14 @@ from sjd_dask.clinical.endpoints import endpoints_for
 from sjd_dask.clinical.essdai import ESSDAI
 from sjd_dask.clinical.gland_axis import PARTS, gland_axis
 from sjd_dask.clinical.gland_tests import answer, test_columns
+from sjd_dask.clinical.kept import kept_by_sheet
 from sjd_dask.clinical.measures import Measure, find_measure
 from sjd_dask.clinical.reasons import join_reasons, listed, missing_reason, texts_at
 from sjd_dask.clinical.sheet import Sheet
 from sjd_dask.clinical.threeway import any_of, at_least
 
 
+@kept_by_sheet
 def axes(
     sheet: Sheet,
     *,

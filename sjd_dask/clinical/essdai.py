@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sjd_dask.clinical.definitions import Overrides, did_you_mean, load_definition
+from sjd_dask.clinical.kept import kept_by_sheet
 from sjd_dask.clinical.laboratory import DOMAINS, derived_levels
 from sjd_dask.clinical.measures import Measure, interval_columns, text_kept
 from sjd_dask.clinical.reasons import by_pattern, missing_reason
@@ -98,6 +99,7 @@ def _score(
     )
 
 
+@kept_by_sheet
 def essdai(
     sheet: Sheet,
     *,
@@ -146,6 +148,7 @@ def essdai(
     return _score(sheet, "essdai", domains, laboratory, definitions)
 
 
+@kept_by_sheet
 def clinessdai(
     sheet: Sheet,
     *,

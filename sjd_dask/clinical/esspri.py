@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from sjd_dask.clinical.definitions import Overrides, load_definition
+from sjd_dask.clinical.kept import kept_by_sheet
 from sjd_dask.clinical.measures import Measure, interval_columns, text_kept
 from sjd_dask.clinical.reasons import missing_reason
 from sjd_dask.clinical.sheet import Sheet
@@ -13,6 +14,7 @@ from sjd_dask.clinical.threeway import below
 from sjd_dask.clinical.weighted_sum import item_names, use_recorded, weighted_sum
 
 
+@kept_by_sheet
 def esspri(sheet: Sheet, *, definitions: Overrides | None = None) -> pd.DataFrame:
     """ESSPRI: mean of dryness, fatigue and pain, 0 to 10.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from sjd_dask import names
 from sjd_dask.clinical.definitions import definition_names, did_you_mean
 from sjd_dask.clinical.measures import MEASURES, Measure, computable, find_measure, require_columns, score
 from sjd_dask.errors import SpecError
@@ -133,7 +134,8 @@ def score_sheet(
     asked = [] if ALL in measures else [find_measure(name) for name in measures]
     opened = open_sheet(path, mapping=mapping, units=units, definitions=definitions)
     sheet = opened.read()
-    chosen = list({one.name: one for one in asked or _every(sheet)}.values())
+    notes = list(opened.notes)
+    chosen = list({one.name: one for one in asked or _every(sheet, notes)}.values())
     for one in chosen:
         require_columns(sheet, one.needs, one.name)
     partitioned = sheet.n > 1 and (
@@ -159,13 +161,16 @@ def score_sheet(
         table.num_rows,
         [one.name for one in chosen],
         summarise(table, chosen),
-        opened.notes,
+        notes,
         _near_misses(sheet),
     )
 
 
-def _every(sheet: Sheet) -> list[Measure]:
+def _every(sheet: Sheet, notes: list[str]) -> list[Measure]:
     found = [MEASURES[name] for name in computable(sheet)]
+    if not sheet.has(names.PERSON_ID) and (over := [one.name for one in found if one.by_person]):
+        notes.append(f"no person_id: {', '.join(over)} left out, which compare the visits of a person")
+        found = [one for one in found if not one.by_person]
     if not found:
         near = "".join(f"; {text}" for text in _near_misses(sheet)[:5])
         raise SpecError(f"the sheet has none of the columns that a measure reads{near}. A mapping file gives its names")

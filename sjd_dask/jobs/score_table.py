@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -77,11 +78,18 @@ def _text(column: pd.Series) -> pa.Array:
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         midnight = bool((column.dropna() == column.dropna().dt.normalize()).all())
         column = column.dt.strftime("%Y-%m-%d" if midnight else "%Y-%m-%dT%H:%M:%S")
-    # Each different text is made once: reasons repeat themselves.
+    if column.dtype == object or isinstance(column.dtype, pd.StringDtype):
+        with contextlib.suppress(pa.ArrowInvalid, pa.ArrowTypeError):
+            return _whole(pa.array(column, pa.string(), from_pandas=True))
+    # Something else than texts is among the values: each different one is made a text once.
     codes, different = pd.factorize(column)
     texts: list[Any] = [_plain(one) for one in different]
     indices = pa.array(codes.astype(np.int32), mask=codes < 0)
     return pa.DictionaryArray.from_arrays(indices, pa.array(texts, pa.string())).cast(pa.string())
+
+
+def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
 def _plain(value: Any) -> str:

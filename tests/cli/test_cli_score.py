@@ -72,6 +72,16 @@ def test_both_spellings_all_and_a_subset_of_domains(sheet: Path, tmp_path: Path,
     assert read_table(tmp_path / "two.csv")["essdai"].tolist() == [0, 0, 25]
 
 
+def test_all_leaves_out_what_compares_visits_where_no_person_is_named(tmp_path: Path, sjd: Sjd) -> None:
+    (tmp_path / "s.csv").write_text("sample_id,dryness,fatigue,pain\nS1,1,2,3\n", encoding="utf-8")
+    done = sjd("score", tmp_path / "s.csv", tmp_path / "o.csv", "--measure", "all", "--json")
+    assert done.code == 0 and "no person_id: star, cress, change" in done.err
+    assert {"esspri", "axes"} <= set(json.loads(done.out)["measures"])
+    (tmp_path / "s.csv").write_text("sample_id,drynes\nS1,1\n", encoding="utf-8")
+    refused = sjd("score", tmp_path / "s.csv", tmp_path / "p.csv", "--measure", "all")
+    check_refused(refused, 2, ["none of the columns that a measure reads", "did you mean 'dryness'"])
+
+
 def test_a_definition_is_replaced_by_a_file(sheet: Path, tmp_path: Path, sjd: Sjd) -> None:
     (tmp_path / "esspri.yaml").write_text("acceptable: {below: 4}\n", encoding="utf-8")
     (tmp_path / "other.yaml").write_text("acceptable: {below: 3}\n", encoding="utf-8")
