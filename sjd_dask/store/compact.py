@@ -7,8 +7,9 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -40,12 +41,25 @@ class CompactReport:
 
 @dataclass(frozen=True)
 class MergeRow:
-    """A row of the catalogue, and where it lies in its segment."""
+    """A stored row, where it lies in its segment, and the catalogue's records of it.
 
-    id: int
+    A record that was retired and came back by a rollback is a second one of the same row.
+    """
+
+    ids: tuple[int, ...]
     sample_id: str
     row_hash: str
     row_index: int
+
+
+def stored_rows(records: Iterable[Any]) -> list[MergeRow]:
+    """The stored rows, in the segment's order, of records of one segment (id, sample_id, row_hash, row_index)."""
+    found: dict[int, MergeRow] = {}
+    for record in records:
+        before = found.get(record.row_index)
+        ids = (record.id,) if before is None else (*before.ids, record.id)
+        found[record.row_index] = MergeRow(ids, record.sample_id, record.row_hash, record.row_index)
+    return [found[index] for index in sorted(found)]
 
 
 @dataclass(frozen=True)
@@ -138,20 +152,19 @@ def _plan(cohort: Cohort, assay: str, small_rows: int, target_rows: int) -> tupl
         ).mappings()
         infos = [segment_info(record) for record in live]
         small = [info for info in infos if info.n_samples < small_rows]
-        rows: dict[str, list[MergeRow]] = {info.id: [] for info in small}
+        known: dict[str, list[Any]] = {info.id: [] for info in small}
         columns = t.rows.c
-        for piece in in_pieces(list(rows)):
+        for piece in in_pieces(list(known)):
             query = sa.select(
                 columns.segment_id, columns.id, columns.sample_id, columns.row_hash, columns.row_index
             ).where(columns.segment_id.in_(piece))
-            for segment_id, row_id, sample_id, row_hash, row_index in connection.execute(
-                query.order_by(columns.row_index)
-            ):
-                rows[segment_id].append(MergeRow(row_id, sample_id, row_hash, row_index))
+            for record in connection.execute(query.order_by(columns.row_index)):
+                known[record.segment_id].append(record)
+    rows = {one: stored_rows(records) for one, records in known.items()}
     merges: list[Merge] = []
     by_tag: dict[str, list[SegmentInfo]] = {}
     # Row ids are in order of publication; so is the merged segment, and results keep their bits.
-    small.sort(key=lambda info: min((row.id for row in rows[info.id]), default=0))
+    small.sort(key=lambda info: min((one for row in rows[info.id] for one in row.ids), default=0))
     for info in small:
         if rows[info.id]:
             by_tag.setdefault(content_tag(info.encoding), []).append(info)
@@ -233,8 +246,9 @@ def _publish(
         for merge, record in zip(merges, records, strict=True):
             flat = [row for rows in merge.rows for row in rows]
             moves += [
-                {"this_row": row.id, "segment_id": record.segment_id, "row_index": index}
+                {"this_row": one, "segment_id": record.segment_id, "row_index": index}
                 for index, row in enumerate(flat)
+                for one in row.ids
             ]
         connection.execute(
             sa.update(t.rows)

@@ -202,10 +202,11 @@ def _move_rows(connection: sa.Connection, rewritten: Sequence[Rewritten], snapsh
     if new:
         connection.execute(sa.insert(t.segments), new)
     moves = [
-        {"this_row": row.id, "segment_id": one.record.segment_id, "row_index": index}
+        {"this_row": record, "segment_id": one.record.segment_id, "row_index": index}
         for one in rewritten
         if one.record is not None
         for index, row in enumerate(one.touched.stay)
+        for record in row.ids
     ]
     if moves:
         connection.execute(

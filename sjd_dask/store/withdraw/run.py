@@ -208,7 +208,7 @@ def _first_shown(cohort: Cohort, leaving: Leaving) -> int | None:
 def _note(report: WithdrawReport, request: Request, touched: list[Touched], plan: ResultPlan) -> None:
     report.n_persons, report.n_samples = request.n_people, len(request.leaving.samples)
     report.n_segments = len(touched)
-    report.n_rows = sum(one.n_rows - len(one.stay) for one in touched)
+    report.n_rows = sum(one.n_rows - sum(len(row.ids) for row in one.stay) for one in touched)
     report.results = plan.rewritten
     report.blocked = [{"ref": ref, "why": why} for ref, why in plan.blocked]
     report.needs_retraining, report.may_rest_on = plan.retrain, plan.rest_on

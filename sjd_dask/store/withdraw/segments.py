@@ -14,7 +14,7 @@ from sjd_dask.errors import DataError
 from sjd_dask.store.assay import SegmentInfo, segment_info
 from sjd_dask.store.catalogue import staging
 from sjd_dask.store.catalogue import tables as t
-from sjd_dask.store.compact import Merge, MergeRow, write_merge
+from sjd_dask.store.compact import Merge, MergeRow, stored_rows, write_merge
 from sjd_dask.store.lease import Lease
 from sjd_dask.store.segment import SegmentRecord, new_segment_id, open_array, segment_path
 
@@ -34,7 +34,7 @@ class Touched:
     stay : list of MergeRow
         Rows of everybody else, of any view.
     n_rows : int
-        All rows the catalogue knows in it.
+        All of the catalogue's records in it.
     """
 
     assay: str
@@ -60,7 +60,7 @@ def touched_segments(cohort: Cohort, leaving: Leaving, progress: Callable[[str],
         for record in held:
             query = sa.select(rows.id, rows.sample_id, rows.row_hash, rows.row_index)
             known = connection.execute(query.where(rows.segment_id == record["id"]).order_by(rows.row_index)).all()
-            stay = [MergeRow(*row) for row in known if row.sample_id not in leaving.samples]
+            stay = stored_rows(row for row in known if row.sample_id not in leaving.samples)
             found.append(Touched(record["assay"], segment_info(record), stay, len(known)))
     return found
 
