@@ -33,6 +33,7 @@ _PUBLIC = {
     "axis_positions": "axes",
     "axes_change": "axis_change",
     "AxisReference": "axis_reference",
+    "axis_table": "axis_table",
     "endpoint_table": "endpoints",
     "endpoints_for": "endpoints",
     "trial_evidence": "endpoints",
