@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from sjd_dask.clinical.trials import designs
 from sjd_dask.clinical.trials.design_columns import TABLES
@@ -361,3 +363,18 @@ def test_a_hypothesis_that_nobody_can_test_is_said():
     assert any("isn't tested" in one for one in found.messages)
     table = found.tables["hierarchy"]
     assert table["analysis"].tolist() == ["all", "target"]
+
+
+def test_the_documented_example_comes_out():
+    text = (Path(__file__).parents[2] / "docs" / "trial_design.md").read_text(encoding="utf-8")
+    block = text.split("```yaml\n")[1].split("```")[0]
+    found = design({**yaml.safe_load(block), "simulate": False}).tables["sizes"]
+    found = found[found["endpoint"] == "essdai"]
+    lines = [line for line in text.splitlines() if line.startswith("| ") and line.count("|") == 8][1:]
+    assert len(lines) == len(found) == 6
+    for line, (_, row) in zip(lines, found.iterrows(), strict=True):
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        expected = [row["design"], row["analysis"], f"{row['effect']:.3g}"]
+        expected += ["" if pd.isna(row[name]) else str(row[name])
+                     for name in ("n_total", "n_total_rule", "n_enrolled", "n_screened")]  # fmt: skip
+        assert cells == expected

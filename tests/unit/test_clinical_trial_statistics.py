@@ -300,3 +300,12 @@ def test_hypotheses_that_cannot_be():
     with pytest.raises(SpecError, match="between 0 and 1"):
         rejections([0.1, 1.2], "holm")
     assert set(METHODS) == {"fixed_sequence", "hochberg", "holm", "bonferroni"}
+
+
+def test_the_public_names_are_there():
+    from sjd_dask.clinical import trials
+
+    for name in trials.__all__:
+        assert callable(getattr(trials, name)), name
+    with pytest.raises(AttributeError, match="no attribute 'desing'"):
+        trials.desing  # noqa: B018

@@ -295,7 +295,7 @@ def _assumptions(spec: DesignSpec, who: Population, found: list[Outcome]) -> lis
             "n_total counts how much persons of one arm differ when the treatment works in some of them; n_total_rule "
             "(N / p^2, N / PPV^2) takes every class as equally variable."
         )
-    if len(found) > 1 and spec.correlation == 0.0:
+    if sum(one.base < 0 for one in found) > 1 and spec.correlation == 0.0:
         said.append("Endpoints are taken as independent within stratum and arm; give `correlation` to say otherwise.")
     if (spec.dropout or 0) > 0:
         said.append("Persons are lost by chance alone, whatever their arm and outcome.")
