@@ -26,10 +26,10 @@ def test_rows_that_came_back_by_a_rollback(tmp_path: Path, leaves: bool) -> None
     cohort.rollback(corrected)
     put(cohort, "meth", ["b"], first[[1]] + 0.7, replace=True)
     if leaves:
-        withdraw(cohort, ["a"])
+        withdraw(cohort, ["c"])
     else:
         assert compact(cohort)[0].n_after == 1
-    stay = ["b", "c", "d"] if leaves else ["a", "b", "c", "d"]
+    stay = ["a", "b", "d"] if leaves else ["a", "b", "c", "d"]
     old, wrong = (cohort.assay("meth", snapshot=one).to_xarray()["beta"] for one in (before, corrected))
     new = cohort.assay("meth").to_xarray()["beta"]
     rows = [["a", "b", "c", "d"].index(one) for one in stay]
@@ -37,5 +37,5 @@ def test_rows_that_came_back_by_a_rollback(tmp_path: Path, leaves: bool) -> None
     for view, shift in ((wrong, 0.5), (new, 0.7)):
         found = {str(one): view.to_numpy()[i] for i, one in enumerate(view["sample_id"].to_numpy())}
         assert sorted(found) == stay
-        assert np.allclose(found["b"], first[1] + shift, atol=1e-5) and np.allclose(found["c"], first[2], atol=1e-5)
+        assert np.allclose(found["b"], first[1] + shift, atol=1e-5) and np.allclose(found["d"], first[3], atol=1e-5)
     verify(cohort)
