@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sjd_dask.clinical.acr_eular import acr_eular
 from sjd_dask.clinical.response import change, cress, star
 from sjd_dask.clinical.sheet import Sheet
 from sjd_dask.errors import DataError, SpecError
@@ -237,6 +238,20 @@ def test_eye_cut_offs_of_one_instrument_do_not_move_another() -> None:
     kept = {"cress": {"tests": {"schirmer": {"abnormal_at_most": 4}}}}
     assert follow_up(cress, *pair, definitions=kept)["cress_lacrimal"] == 1
     assert follow_up(star, *pair, definitions=kept)["star_lacrimal"] == 1
+
+
+def test_classification_and_response_read_an_eye_by_their_own_tables() -> None:
+    """5 mm is positive for the criteria, normal for STAR; OSS 3 is abnormal for STAR, negative for the criteria."""
+    eyes = sheet({"schirmer": 5, "oss": None}, {"schirmer": 5, "oss": None})
+    assert acr_eular(eyes)["acr_eular_item_schirmer"].tolist() == ["positive", "positive"]
+    assert star(eyes, definitions={"star": {"tests": {"oss": None}}})["star_lacrimal"].tolist()[1] == 1
+    stained = sheet({"schirmer": None, "oss": 3}, {"schirmer": None, "oss": 2})
+    assert acr_eular(stained)["acr_eular_item_ocular_staining"].tolist()[0] != "positive"
+    assert star(stained, definitions={"star": {"tests": {"schirmer": None}}})["star_lacrimal"].tolist()[1] == 0
+    # One eye of 0 and one of 12 mm: the worse eye decides for the criteria, their mean for STAR.
+    apart = {"schirmer": None, "oss": None, "schirmer_right": 0, "schirmer_left": 12}
+    assert acr_eular(sheet(apart, apart))["acr_eular_item_schirmer"].tolist() == ["positive", "positive"]
+    assert star(sheet(apart, apart))["star_lacrimal"].tolist()[1] == 1
 
 
 def test_a_trial_that_plans_one_test_of_two_takes_the_other_out() -> None:
