@@ -38,7 +38,7 @@ def test_weights_sum_to_the_published_total(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", INDICES)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 2**31), share=st.floats(0, 1))
 def test_the_interval_contains_the_completed_score(name: str, seed: int, share: float) -> None:
     levels = drawn(seed, name)
@@ -53,7 +53,7 @@ def test_the_interval_contains_the_completed_score(name: str, seed: int, share: 
 
 
 @pytest.mark.parametrize("name", ["essdai", "clinessdai", "sledai"])
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 2**31))
 def test_a_band_is_that_of_every_completion(name: str, seed: int) -> None:
     levels = drawn(seed, name)
@@ -101,7 +101,7 @@ def laboratory_sheet(seed: int) -> pd.DataFrame:
     return pd.DataFrame({"sample_id": [f"s{i}" for i in range(ROWS)], **values, **flags})
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 2**31), share=st.floats(0, 1))
 def test_proposed_levels_contain_those_of_complete_values(seed: int, share: float) -> None:
     frame = laboratory_sheet(seed)
@@ -118,7 +118,7 @@ def test_proposed_levels_contain_those_of_complete_values(seed: int, share: floa
         np.testing.assert_array_equal(found[f"{domain}_proposed_reason"] == "", decided)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 2**31), cut=st.integers(1, ROWS - 1))
 def test_a_rows_result_is_the_same_alone_in_any_order_and_partition(seed: int, cut: int) -> None:
     rng = np.random.default_rng(seed)
