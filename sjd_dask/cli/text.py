@@ -149,7 +149,16 @@ def score_text(done: dict[str, Any]) -> str:
         lines += [f"  {count:,} rows: {reason}" for reason, count in facts["reasons"].items()]
         if "other_reasons" in facts:
             lines.append(f"  and {facts['other_reasons']:,} other reasons")
+        for what in facts.keys() - {"determined", "undetermined", "states", "reasons", "other_reasons"}:
+            said = [
+                f"{key.replace('_', ' ')} {_number(value)}" for key, value in facts[what].items() if value is not None
+            ]
+            lines.append(f"  {what}: {', '.join(said)}")
     return "\n".join(lines)
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def history_text(rows: Sequence[dict[str, Any]]) -> str:

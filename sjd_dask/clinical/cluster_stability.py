@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,6 +121,21 @@ def cluster_stability(
     }
     bands = load_definition("nsst", definitions)["stability"]["probability_bands"]["value"]
     return Stability(summary, crossed, _by_band(p, stays, [0.0, *map(float, bands), 1.0], minimum))
+
+
+def told_stability(measure: str) -> Callable[[pd.DataFrame], dict[str, dict[str, Any]]]:
+    """What `sjd score` says of a measure's stability: nothing where nobody has a second visit."""
+
+    def told(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
+        if names.PERSON_ID not in table or not table[names.PERSON_ID].dropna().duplicated().any():
+            return {}
+        try:
+            found = cluster_stability(table, measure).summary
+        except DataError as error:
+            return {"stability": {"not told": str(error)}}
+        return {"stability": {name: None if pd.isna(value) else value for name, value in found.items()}}
+
+    return told
 
 
 def visit_numbers(frame: pd.DataFrame) -> Ints:

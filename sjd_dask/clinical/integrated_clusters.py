@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sjd_dask.clinical.category_table import CategoryTable, categories, variables_of
+from sjd_dask.clinical.cluster_stability import told_stability
 from sjd_dask.clinical.definitions import Overrides, load_definition
 from sjd_dask.clinical.group_fit import chosen_rows, enough, fit_groups, name_groups
 from sjd_dask.clinical.mca import Mca, fit_mca, place
@@ -323,6 +324,7 @@ MEASURE = Measure(
     function=integrated,
     title="Integrated clusters of categorical variables, by a model",
     needs_model=True,
+    beside=told_stability(NAME),
     needs=(),
     columns={
         **group_columns(NAME),

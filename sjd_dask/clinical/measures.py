@@ -35,6 +35,8 @@ class Measure:
         Whether it wants the option ``model``: it is then no part of all that a sheet alone can give.
     columns
         Result column -> (type: number, integer, text or flag; what it holds).
+    beside
+        What the result of all rows together says more: of the id and own columns, name -> numbers; none where nothing.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Measure:
     needs: tuple[str, ...] = ()
     columns: dict[str, tuple[str, str]] = field(default_factory=dict)
     needs_model: bool = False
+    beside: Callable[[pd.DataFrame], dict[str, dict[str, Any]]] | None = None
 
     @property
     def options(self) -> tuple[str, ...]:

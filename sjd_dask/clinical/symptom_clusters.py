@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sjd_dask import names
+from sjd_dask.clinical.cluster_stability import told_stability
 from sjd_dask.clinical.definitions import Overrides, load_definition
 from sjd_dask.clinical.group_fit import chosen_rows, enough, fit_groups, name_groups
 from sjd_dask.clinical.measures import Measure, require_columns
@@ -221,6 +222,7 @@ MEASURE = Measure(
     function=nsst,
     title="Symptom clusters of five symptoms, by a model",
     needs_model=True,
+    beside=told_stability(NAME),
     needs=("pain", "fatigue", "dryness", "anxiety", "depression"),
     columns=group_columns(NAME),
 )

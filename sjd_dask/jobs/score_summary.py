@@ -8,12 +8,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sjd_dask import names
 from sjd_dask.clinical.measures import Measure
 
 # A text column with more different values is no state.
 MOST_STATES = 12
 MOST_REASONS = 5
 _REASON = "_reason"
+IDS = (names.SAMPLE_ID, names.PERSON_ID, names.VISIT, names.DATE)
 # What a row was compared with, and what was asked for: no states of a row.
 _NO_STATE = (_REASON, "_baseline", "_domains", "_derived")
 
@@ -25,7 +27,8 @@ def summarise(table: pa.Table, measures: Sequence[Measure]) -> dict[str, Any]:
     -------
     dict
         Measure -> ``determined`` and ``undetermined`` rows (where it has a score of its own name), ``states`` (column
-        -> value -> rows; a missing value counts as ``undetermined``), ``reasons`` (the commonest, with rows of each).
+        -> value -> rows; a missing value counts as ``undetermined``), ``reasons`` (the commonest, with rows of each), and
+        what the measure says of all rows together, such as ``stability`` of groups over visits.
     """
     return {one.name: _of(table, one) for one in measures}
 
@@ -55,6 +58,9 @@ def _of(table: pa.Table, measure: Measure) -> dict[str, Any]:
     found["reasons"] = dict(kept[:MOST_REASONS])
     if len(kept) > MOST_REASONS:
         found["other_reasons"] = len(kept) - MOST_REASONS
+    if measure.beside is not None:
+        ids = [name for name in IDS if name in table.column_names]
+        found |= measure.beside(table.select([*ids, *columns]).to_pandas())
     return found
 
 
