@@ -27,8 +27,8 @@ def summarise(table: pa.Table, measures: Sequence[Measure]) -> dict[str, Any]:
     -------
     dict
         Measure -> ``determined`` and ``undetermined`` rows (where it has a score of its own name), ``states`` (column
-        -> value -> rows; a missing value counts as ``undetermined``), ``reasons`` (the commonest, with rows of each), and
-        what the measure says of all rows together, such as ``stability`` of groups over visits.
+        -> value -> rows; a missing value counts as ``undetermined``), ``reasons`` (the commonest, with rows of each),
+        and what the measure says of all rows together, such as ``stability`` of groups over visits.
     """
     return {one.name: _of(table, one) for one in measures}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from clusters_scene import CENTRES, SPREAD, SYMPTOMS, everything, symptoms
 from scipy import stats
@@ -11,7 +12,9 @@ from scipy import stats
 from sjd_dask.clinical import cluster_stability, fit_modules, fit_nsst, group_markers, marker_sets, score, score_modules
 from sjd_dask.clinical.cluster_stability import visit_numbers
 from sjd_dask.clinical.cross_tables import cross_table
+from sjd_dask.clinical.measures import MEASURES
 from sjd_dask.errors import DataError, SpecError
+from sjd_dask.jobs.score_summary import summarise
 
 RNG = np.random.default_rng(8)
 IDS = pd.Index([f"{i:03d}" for i in range(90)], dtype=object)
@@ -155,6 +158,17 @@ def test_undetermined_groups_are_left_out_and_counted() -> None:
         cluster_stability(table)
     with pytest.raises(SpecError, match="'person_id'"):
         cluster_stability(table.drop(columns="person_id"))
+
+
+def test_a_summary_of_scores_tells_the_stability() -> None:
+    sheet, _ = visits(100)
+    table = score(sheet, "nsst", model=fit_nsst(sheet))
+    told = summarise(pa.Table.from_pandas(table), [MEASURES["nsst"]])["nsst"]
+    assert told["stability"] == cluster_stability(table).summary
+    once = table[table["visit"] == 1]
+    assert "stability" not in summarise(pa.Table.from_pandas(once), [MEASURES["nsst"]])["nsst"]
+    unclear = summarise(pa.Table.from_pandas(table.assign(visit=1)), [MEASURES["nsst"]])["nsst"]["stability"]
+    assert "nothing tells which of its samples is earlier" in unclear["not told"]
 
 
 def test_visits_are_numbered_within_persons() -> None:
