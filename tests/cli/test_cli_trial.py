@@ -14,6 +14,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from sjd_dask.clinical.trials.trial_columns import TABLES, columns_markdown
+
 from .conftest import Sjd
 
 SECTIONS = ["eligibility", "feasibility", "design", "randomisation", "reanalysis"]
@@ -88,6 +90,34 @@ def test_a_whole_protocol(sjd: Sjd, home: Path) -> None:
     assert counts.loc[("molecular_class", "unknown"), "screened"] == 4
     test = read(home, "reanalysis_interaction").iloc[0]
     assert test["p_value"] == facts["reanalysis"][0]["interactions"][0]["p_value"] < 0.05
+
+
+def test_every_column_is_documented(sjd: Sjd, home: Path) -> None:
+    design = {
+        "strata": [{"name": "C1", "share": 0.5}, {"name": "C2", "share": 0.3}, {"name": "C3", "share": 0.2}],
+        "classifier": {"target": ["C3"], "sensitivity": 0.8, "specificity": 0.9},
+        "endpoints": [
+            {"name": "essdai", "kind": "continuous", "sd": 6, "effect": 3},
+            {"name": "response", "kind": "binary", "control": 0.3, "treatment": 0.6},
+        ],
+        "simulate": {"trials": 100},
+    }
+    trial = pd.read_csv(home / "done.csv", dtype={"person_id": str})
+    trial.assign(response=(trial["change"] < -2).astype(int)).to_csv(home / "done.csv", index=False)
+    again = {"table": "done.csv", "endpoint": "response", "control": "placebo", "by": ["site"], "kind": "binary"}
+    done = sjd("trial", protocol(home, design=design, design_shares="molecular_class", reanalysis=again))
+    assert done.code == 0 and "shares of the design's strata" in done.err
+    placeholders = {"active", "placebo", "molecular_class", "sample_id", "visit"}
+    for file in (home / "out").glob("*.csv"):
+        documented = TABLES[file.stem]
+        for column in pd.read_csv(file, nrows=0).columns:
+            known = column in documented or column in placeholders or column.startswith(("criterion_", "share_C"))
+            assert known, f"{file.name} has the column {column}"
+
+
+def test_the_page_of_documentation_is_current() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "trials.md").read_text(encoding="utf-8")
+    assert text.endswith("## Columns\n\n" + columns_markdown()), "write columns_markdown() anew below `## Columns`"
 
 
 def test_the_list_is_kept_from_the_page_and_the_json(sjd: Sjd, home: Path) -> None:
