@@ -51,9 +51,10 @@ def axes(
     -------
     DataFrame
         The columns of `axis_positions`, then those of `place`: per axis ``_percentile``, ``_min``, ``_max``;
-        ``dominant`` (systemic, gland, symptoms, ``none dominates``; None where open), ``dominant_margin`` and its
-        ``_min`` and ``_max`` (percentiles between the two highest axes), ``dominant_reason``, ``axes_reference`` (its
-        name), ``axes_endpoints`` (endpoints that read the dominant axis), ``axes_immunotherapy`` (1, 0, NaN).
+        ``dominant`` (systemic, gland, symptoms, ``none dominates``; None where open), ``dominant_possible`` (what it
+        may turn out to be), ``dominant_margin`` and its ``_min`` and ``_max`` (percentiles between the two highest
+        axes), ``dominant_reason``, ``axes_reference`` (its name), ``axes_endpoints`` (endpoints that read the dominant
+        axis), ``axes_immunotherapy`` (1, 0, NaN).
 
     References
     ----------
@@ -297,6 +298,7 @@ _COLUMNS: dict[str, tuple[str, str]] = {
         ).items()
     },
     "dominant": ("text", f"{', '.join(AXES)} or none dominates; missing where open"),
+    "dominant_possible": ("text", "what the dominant axis may turn out to be, separated by commas"),
     **_number_columns("dominant_margin", "percentiles between the two highest axes"),
     "dominant_reason": ("text", "why none dominates, or what leaves it open"),
     "axes_reference": ("text", "name of the reference cohort"),

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sjd_dask.clinical.axis_reference import AxisReference
-from sjd_dask.clinical.reasons import texts_at
+from sjd_dask.clinical.reasons import listed, texts_at
 from sjd_dask.clinical.threeway import at_least
 from sjd_dask.errors import SpecError
 
@@ -43,7 +43,8 @@ def dominance(
     dict of columns (n,)
         ``dominant``: the axis whose percentile is above every other's by at least the margin, however the missing
         items turn out, and whose state calls for treatment; ``none dominates`` where no axis can be that; None where
-        it is open. ``dominant_margin``: highest less second highest percentile, NaN where open; ``_min``, ``_max``.
+        it is open. ``dominant_possible``: what it may turn out to be. ``dominant_margin``: highest less second highest
+        percentile, NaN where open; ``_min``, ``_max``.
         ``dominant_reason``. ``axes_reference``.
 
     Raises
@@ -70,6 +71,8 @@ def dominance(
     open_axes = np.where(lacking, 0, (least != most).astype(np.int8))
     return {
         "dominant": texts_at(code, [*axes, NONE_DOMINATES, None]),
+        # Where no axis is sure to dominate, some completion leaves every one short of the margin or of its state.
+        "dominant_possible": listed([*possibly.T, ~surely.any(axis=1)], [*axes, NONE_DOMINATES]),
         "dominant_margin": np.where((least == most).all(axis=1), top_low, np.nan),
         "dominant_margin_min": top_low,
         "dominant_margin_max": top_high,
