@@ -15,7 +15,7 @@ from sjd_dask.clinical.trials.design_columns import TABLES
 from sjd_dask.clinical.trials.designs import design
 from sjd_dask.clinical.trials.enrichment import population
 from sjd_dask.clinical.trials.outcomes import Outcome
-from sjd_dask.clinical.trials.simulate import Sums, draw, monte_carlo_error
+from sjd_dask.clinical.trials.simulate import Sums, analyse, draw, monte_carlo_error
 from sjd_dask.errors import SpecError
 
 STRATA = [{"name": "C1", "share": 0.4}, {"name": "C2", "share": 0.35}, {"name": "C3", "share": 0.25}]
@@ -378,3 +378,35 @@ def test_the_documented_example_comes_out():
         expected += ["" if pd.isna(row[name]) else str(row[name])
                      for name in ("n_total", "n_total_rule", "n_enrolled", "n_screened")]  # fmt: skip
         assert cells == expected
+
+
+def test_a_trial_that_cannot_be_analysed_finds_nothing():
+    """An arm without anyone, or all of one group in one arm: no p-value, and no rejection."""
+    zero = np.zeros((1, 3, 2))
+    one_arm = Sums(
+        *(np.array([[[a, 0.0], [0.0, b], [0.0, 0.0]]]) for a, b in ((4, 4), (8, 4), (20, 9))), zero, zero, zero
+    )
+    for made, sums in (
+        (outcome(), one_arm),
+        (outcome(kind="binary", test="unpooled"), Sums(one_arm.n, one_arm.n / 2, zero, zero, zero, zero)),
+        (outcome(kind="binary", test="pooled"), Sums(one_arm.n, one_arm.n / 2, zero, zero, zero, zero)),
+    ):
+        for design_name, analysis in (("stratified", "all"), ("stratified", "target"), ("stratified", "interaction")):
+            assert np.isnan(analyse(sums, made, WHO, design_name, analysis).p).all(), (made.test, analysis)
+        assert not np.isnan(analyse(sums, made, WHO, "all_comers", "all").p).any()
+
+
+def test_no_interaction_where_everyone_is_called_target():
+    sure = {"target": ["C1", "C2", "C3"], "not_called": 0.1}
+    found = design(spec(classifier=sure, n=60, simulate={"trials": 200}))
+    assert found.tables["sizes"]["analysis"].tolist() == ["all", "all", "all", "target", "target"]
+    assert found.tables["power"]["power_simulated"].notna().all()
+    with pytest.raises(SpecError, match="nothing to compare"):
+        design(spec(classifier=sure, stratified_for="interaction"))
+
+
+def test_one_sided_tests_look_one_way():
+    found = design(spec({**CHANGE, "effect": -6}, sided=1, n=90, simulate={"trials": 6_000, "seed": 5}))
+    power = found.tables["power"]
+    assert (np.abs(power["power_simulated"] - power["power_formula"]) < 3.5 * power["power_error"]).all()
+    assert (np.abs(power["type_one_error"] - 0.05) < 3.5 * power["type_one_error_error"]).all()

@@ -19,12 +19,18 @@ from sjd_dask.clinical.trials.sample_size import exact_power_for_proportions, po
 
 FloatArray = NDArray[np.float64]
 
-ANALYSES: dict[str, tuple[str, ...]] = {
+_ANALYSES: dict[str, tuple[str, ...]] = {
     "pure": ("all",),
     "all_comers": ("all",),
     "stratified": ("all", "target", "interaction"),
     "enriched": ("target",),
 }
+
+
+def analyses(population: Population, design: str) -> tuple[str, ...]:
+    """What a design compares, first what sets its size; no interaction where all calls are the target."""
+    others = population.joint[:, :-1][:, ~population.positive[:-1]].sum()
+    return tuple(one for one in _ANALYSES[design] if one != "interaction" or others > 0)
 
 
 def group_matrix(population: Population, design: str, analysis: str) -> FloatArray:

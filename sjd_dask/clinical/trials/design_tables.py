@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sjd_dask.clinical.definitions import did_you_mean
-from sjd_dask.clinical.trials.comparisons import ANALYSES
+from sjd_dask.clinical.trials.comparisons import analyses
 from sjd_dask.clinical.trials.design_spec import DesignSpec, Hypothesis
 from sjd_dask.clinical.trials.enrichment import Population, enrich
 from sjd_dask.clinical.trials.hierarchy import levels, rejections
@@ -97,7 +97,7 @@ def methods_table(spec: DesignSpec, who: Population, found: list[Outcome]) -> pd
 
 
 def hierarchy_tables(
-    spec: DesignSpec, tested: dict[str, tuple[dict[tuple[str, str], Any], int]], messages: list[str]
+    spec: DesignSpec, who: Population, tested: dict[str, tuple[dict[tuple[str, str], Any], int]], messages: list[str]
 ) -> dict[str, pd.DataFrame]:
     """Power of each hypothesis within its family, and the chance of a false rejection.
 
@@ -112,7 +112,7 @@ def hierarchy_tables(
     wrong: list[dict[str, Any]] = []
     alpha = spec.alpha or 0.0
     for name, (found, _) in tested.items():
-        asked = [(one, _analysis(one, name)) for one in given.hypotheses]
+        asked = [(one, _analysis(one, who, name)) for one in given.hypotheses]
         for one, analysis in asked:
             if analysis is None:
                 messages.append(
@@ -157,11 +157,11 @@ def _known_endpoints(spec: DesignSpec) -> None:
             raise SpecError(f"hierarchy: no endpoint {one.endpoint!r}{near}; there are {', '.join(names)}")
 
 
-def _analysis(one: Hypothesis, design: str) -> str | None:
+def _analysis(one: Hypothesis, who: Population, design: str) -> str | None:
     """The analysis that tests a hypothesis in a design; None where it can't be. Everyone enriched was called target."""
     if design == "enriched":
         return "target"
-    return one.population if one.population in ANALYSES[design] else None
+    return one.population if one.population in analyses(who, design) else None
 
 
 def _familywise(

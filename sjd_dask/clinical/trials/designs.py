@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sjd_dask.clinical.definitions import Overrides
-from sjd_dask.clinical.trials.comparisons import ANALYSES, Comparison, compare
+from sjd_dask.clinical.trials.comparisons import Comparison, analyses, compare
 from sjd_dask.clinical.trials.design_spec import Continuous, DesignSpec, Simulate, parse_design, with_defaults
 from sjd_dask.clinical.trials.design_tables import (
     enrichment_table,
@@ -80,7 +80,7 @@ def design(spec: DesignSpec | Mapping[str, Any], *, definitions: Overrides | Non
     dropout = _given(spec.dropout)
     counted = [one.counted(dropout) for one in found]
     sizes = _sizes(spec, who, counted)
-    planned = _planned(spec, sizes)
+    planned = _planned(spec, who, sizes)
     messages = _assumptions(spec, who, found)
     power, tested = _power(spec, who, found, counted, planned, correlation, messages)
     tables = {"sizes": sizes, "power": power, "strata": strata_table(spec, who, found, planned),
@@ -89,7 +89,7 @@ def design(spec: DesignSpec | Mapping[str, Any], *, definitions: Overrides | Non
         tables |= {"classifier": who.strata_table(), "calls": who.calls_table(),
                    "enrichment": enrichment_table(sizes, who, found)}  # fmt: skip
     if spec.hierarchy is not None:
-        tables |= hierarchy_tables(spec, tested, messages)
+        tables |= hierarchy_tables(spec, who, tested, messages)
     placebo = [_placebo(one, definitions) for one in spec.endpoints if isinstance(one, Continuous) and one.placebo]
     if placebo:
         tables["placebo"] = pd.concat(placebo, ignore_index=True)
@@ -116,7 +116,7 @@ def _sizes(spec: DesignSpec, who: Population, found: list[Outcome]) -> pd.DataFr
         lost = 0.0 if one.non_responder else _given(spec.dropout)
         pure = _needed(compare(one, who, "pure", "all"), spec, lost)
         for name in (["pure"] if spec.classifier is not None else []) + list(spec.designs or []):
-            for analysis in ANALYSES[name]:
+            for analysis in analyses(who, name):
                 comparison = compare(one, who, name, analysis)
                 size = _needed(comparison, spec, lost)
                 row: dict[str, Any] = {"design": name, "endpoint": one.name, "analysis": analysis,
@@ -171,11 +171,16 @@ def _screened(enrolled: int, who: Population, design: str, spec: DesignSpec) -> 
     return math.ceil(enrolled / who.taken(design) / (1.0 - _given(spec.screen_failure)) - 1e-9)
 
 
-def _planned(spec: DesignSpec, sizes: pd.DataFrame) -> dict[str, int]:
+def _planned(spec: DesignSpec, who: Population, sizes: pd.DataFrame) -> dict[str, int]:
     """Persons enrolled in each design: those of the spec, or those that the first endpoint needs."""
     planned = {}
     for name in spec.designs or []:
-        analysis = spec.stratified_for if name == "stratified" else ANALYSES[name][0]
+        known = analyses(who, name)
+        analysis = spec.stratified_for if name == "stratified" else known[0]
+        if analysis not in known:
+            raise SpecError(
+                f"stratified_for: {analysis}: everyone with a call is called target, there is nothing to compare"
+            )
         row = sizes[(sizes["design"] == name) & (sizes["analysis"] == analysis)].iloc[0]
         if spec.n is None and pd.isna(row["n_enrolled"]):
             raise SpecError(
@@ -203,7 +208,7 @@ def _power(
         tested[name] = ({(found[e].name, a): p for (e, a), p in simulated.items()}, n)
         for e, one in enumerate(counted):
             kept = 1.0 if one.non_responder else 1 - _given(spec.dropout)
-            for analysis in ANALYSES[name]:
+            for analysis in analyses(who, name):
                 comparison = compare(one, who, name, analysis)
                 row: dict[str, Any] = {
                     "design": name, "endpoint": one.name, "analysis": analysis, "n_enrolled": n,
@@ -241,7 +246,7 @@ def _simulated(
         return {}
     drawn = draw(who, found, name, n=n, allocation=spec.allocation or (1, 1), dropout=_given(spec.dropout),
                  correlation=correlation, trials=given.trials, seed=given.seed)  # fmt: skip
-    directions = [float(np.sign(compare(one, who, name, ANALYSES[name][0]).effect) or 1.0) for one in found]
+    directions = [float(np.sign(compare(one, who, name, analyses(who, name)[0]).effect) or 1.0) for one in found]
     return p_values(drawn, found, who, name, sided=int(_given(spec.sided)), directions=directions)
 
 

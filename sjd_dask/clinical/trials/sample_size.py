@@ -348,10 +348,11 @@ def proportions_z(
 
 
 def ratio_or_limit(estimate: FloatArray, error: FloatArray) -> FloatArray:
-    """``estimate / error``; where the error is 0: 0 for no difference, infinite with its sign otherwise."""
+    """``estimate / error``; where the error is 0: 0 for no difference, infinite with its sign otherwise. NaN stays."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = estimate / error
-    return np.where(error > 0, ratio, np.where(estimate == 0, 0.0, np.copysign(np.inf, estimate)))
+    limit = np.where(estimate == 0, 0.0, np.copysign(np.inf, estimate))
+    return np.where(error == 0, np.where(np.isnan(estimate), np.nan, limit), ratio)
 
 
 def _known(name: str, value: str, known: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from sjd_dask.clinical.trials.comparisons import ANALYSES, group_matrix
+from sjd_dask.clinical.trials.comparisons import analyses, group_matrix
 from sjd_dask.clinical.trials.enrichment import Population
 from sjd_dask.clinical.trials.outcomes import Outcome
 from sjd_dask.clinical.trials.sample_size import ratio_or_limit
@@ -296,7 +296,7 @@ def p_values(
             for sums in drawn[e]
         )
         for e, one in enumerate(outcomes)
-        for analysis in ANALYSES[design]
+        for analysis in analyses(population, design)
     }  # type: ignore[misc]
 
 
