@@ -10,6 +10,7 @@ each with its own mark; their eye cut-offs are not those of the classification c
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -30,8 +31,7 @@ from sjd_dask.errors import SpecError
 Floats = NDArray[np.float64]
 
 YES, NO, UNDETERMINED = "yes", "no", "undetermined"
-_ANSWERS = np.array([NO, YES, UNDETERMINED, None], dtype=object)
-_NEITHER = 3
+_ANSWERS = np.array([NO, YES, UNDETERMINED], dtype=object)
 _EYES = ("right", "left")
 _KEPT: WeakKeyDictionary[Sheet, dict[str, Interval]] = WeakKeyDictionary()
 
@@ -53,7 +53,7 @@ def star(sheet: Sheet, *, baseline: str | None = None, definitions: Overrides | 
     DataFrame, n rows
         ``star`` and its bounds, ``star_responder`` (yes, no, undetermined), ``star_<domain>`` (1, 0, missing),
         ``star_baseline`` (its sample id) and ``star_reason``. A row that follows no baseline has no response: its
-        columns are missing, and the reason says why.
+        columns are missing, no item is asked of it, and the reason says why.
 
     Raises
     ------
@@ -137,31 +137,29 @@ def change(sheet: Sheet, *, baseline: str | None = None, definitions: Overrides 
     ClinESSDAI by 3 (K).
     """
     rules = load_definition("change", definitions)
-    found = _visits(sheet, "change", baseline)
+    pairs = _pairs(sheet, "change", baseline)
     columns: dict[str, Any] = {}
     known = {}
     for measure in _measures_of(rules["improvement"].values()):
-        follow = _score(sheet, measure, definitions)
-        base = _at_baseline(found, follow)
-        least, most = _following(found, follow.low - base.high), _following(found, follow.high - base.low)
-        columns[f"{measure}_change"] = np.where(least == most, least, np.nan)
-        columns[f"{measure}_change_min"], columns[f"{measure}_change_max"] = least, most
+        base, follow = pairs.of(_score(sheet, measure, definitions))
+        least, most = follow.low - base.high, follow.high - base.low
+        known[measure] = least == most
+        columns[f"{measure}_change"] = pairs.spread(np.where(known[measure], least, np.nan))
+        columns[f"{measure}_change_min"], columns[f"{measure}_change_max"] = pairs.spread(least), pairs.spread(most)
         tests = {key: one for key, one in rules["improvement"].items() if one["measure"] == measure}
         met = any_of(*(judge(key, one, base, follow) for key, one in tests.items()))
-        columns[f"{measure}_improved"] = _answers(met, found.follows)
-        known[measure] = ~np.isnan(columns[f"{measure}_change"]) | ~found.follows
+        columns[f"{measure}_improved"] = pairs.spread(_answers(met))
     for key, one in rules.get("acceptable", {}).items():
-        follow = _score(sheet, one["measure"], definitions)
-        columns[f"{one['measure']}_acceptable_state"] = _answers(judge(key, one, follow, follow), None)
-    columns["change_baseline"] = _baseline_ids(sheet, found)
-    missing = missing_reason(np.stack(list(known.values()), axis=1), list(known))
-    columns["change_reason"] = np.where(found.follows, missing, found.reason)
+        here = _score(sheet, one["measure"], definitions)
+        columns[f"{one['measure']}_acceptable_state"] = _answers(judge(key, one, here, here))
+    columns["change_baseline"] = pairs.baseline_ids(sheet)
+    columns["change_reason"] = pairs.reasons(missing_reason(np.stack(list(known.values()), axis=1), list(known)))
     return _table(columns)
 
 
 def _respond(sheet: Sheet, name: str, baseline: str | None, definitions: Overrides | None) -> pd.DataFrame:
     rules = load_definition(name, definitions)
-    found = _visits(sheet, name, baseline)
+    pairs = _pairs(sheet, name, baseline)
     domains = rules["domains"]
     flags: dict[str, list[Floats]] = {domain: [] for domain in domains}
     for key, test in rules["tests"].items():
@@ -170,34 +168,73 @@ def _respond(sheet: Sheet, name: str, baseline: str | None, definitions: Overrid
                 f"definition {name!r}, test {key!r}: no domain {test.get('domain')!r}"
                 f"{did_you_mean(str(test.get('domain')), flags)}; there are {', '.join(flags)}"
             )
-        follow = _quantity(sheet, f"definition {name!r}, test {key!r}", test, definitions)
-        flags[test["domain"]].append(_following(found, judge(key, test, _at_baseline(found, follow), follow)))
-    nothing = np.full(sheet.n, np.nan)
+        quantity = _quantity(sheet, f"definition {name!r}, test {key!r}", test, definitions)
+        flags[test["domain"]].append(judge(key, test, *pairs.of(quantity)))
+    nothing = np.full(len(pairs.rows), np.nan)
     met = {domain: any_of(*tests) if tests else nothing for domain, tests in flags.items()}
-    observed, attainable = bounds(*met.values(), weights=[float(one["points"]) for one in domains.values()])
+    least, most = bounds(*met.values(), weights=[float(one["points"]) for one in domains.values()])
     known = np.stack([~np.isnan(flag) for flag in met.values()], axis=1)
-    least, most = _following(found, observed), _following(found, attainable)
     cut = rules["responder"]["at_least"]
-    answer = np.where(observed >= cut, 1.0, np.where(attainable < cut, 0.0, np.nan))
-    reason = missing_reason(known | ~found.follows[:, None], list(met))
+    answer = np.where(least >= cut, 1.0, np.where(most < cut, 0.0, np.nan))
+    reason = missing_reason(known, list(met))
     columns: dict[str, Any] = {
         name: np.where(least == most, least, np.nan),
         f"{name}_min": least,
         f"{name}_max": most,
         f"{name}_known": known.sum(axis=1),
-        f"{name}_items": np.full(sheet.n, len(domains)),
+        f"{name}_items": np.full(len(least), len(domains)),
     }
     if "evaluable" in rules:
-        evaluable = np.sum([_any_known(tests, sheet.n) for tests in flags.values()], axis=0)
+        evaluable = np.sum([_any_known(tests, len(answer)) for tests in flags.values()], axis=0)
         columns[f"{name}_evaluable"] = evaluable
-        few = found.follows & (evaluable < rules["evaluable"]["at_least"])
+        few = evaluable < rules["evaluable"]["at_least"]
         answer, said = _impute(name, rules["evaluable"], few, answer, len(domains))
         reason[few] = join_reasons(np.full(few.sum(), said, dtype=object), reason[few])
-    columns[f"{name}_responder"] = _answers(answer, found.follows)
+    columns[f"{name}_responder"] = _answers(answer)
     columns.update({f"{name}_{domain}": flag for domain, flag in met.items()})
-    columns[f"{name}_baseline"] = _baseline_ids(sheet, found)
-    columns[f"{name}_reason"] = np.where(found.follows, reason, found.reason)
+    columns = {key: pairs.spread(one) for key, one in columns.items()}
+    columns[f"{name}_baseline"] = pairs.baseline_ids(sheet)
+    columns[f"{name}_reason"] = pairs.reasons(reason)
     return _table(columns)
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """The visits that follow a baseline, k of n rows, each with it: only they have a response."""
+
+    found: Baselines
+    rows: NDArray[np.int64]
+    base: NDArray[np.int64]
+
+    def of(self, quantity: Interval) -> tuple[Interval, Interval]:
+        """A quantity at baseline and at follow-up, (k,) each."""
+        return self._taken(quantity, self.base), self._taken(quantity, self.rows)
+
+    def spread(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Values of the k visits on all n rows; missing, or 0 of a count, on the others."""
+        empty: Any = None if values.dtype == object else np.nan if values.dtype.kind == "f" else 0
+        result = np.full(len(self.found.position), empty, dtype=values.dtype)
+        result[self.rows] = values
+        return result
+
+    def reasons(self, reason: NDArray[np.object_]) -> NDArray[np.object_]:
+        """Why there is no response, or what is missing of it, (n,)."""
+        result = self.found.reason.copy()
+        result[self.rows] = reason
+        return result
+
+    def baseline_ids(self, sheet: Sheet) -> NDArray[np.object_]:
+        """The sample id of each row's baseline, (n,); a baseline's own."""
+        position = self.found.position
+        some = np.flatnonzero(position >= 0)
+        result = np.full(len(position), None, dtype=object)
+        result[some] = sheet.frame[names.SAMPLE_ID].to_numpy(dtype=object)[position[some]]
+        return result
+
+    @staticmethod
+    def _taken(quantity: Interval, rows: NDArray[np.int64]) -> Interval:
+        low = quantity.low[rows]
+        return Interval(low, low if quantity.high is quantity.low else quantity.high[rows])
 
 
 def _table(columns: dict[str, Any]) -> pd.DataFrame:
@@ -216,12 +253,14 @@ def _impute(
     return np.where(few, 0.0 if otherwise == NO else np.nan, answer), said
 
 
-def _visits(sheet: Sheet, name: str, baseline: str | None) -> Baselines:
+def _pairs(sheet: Sheet, name: str, baseline: str | None) -> _Pairs:
     if not sheet.has(names.PERSON_ID):
         raise SpecError(
             f"{name} compares the visits of a person, and the sheet has no column 'person_id'{_near(sheet)}"
         )
-    return sheet_baselines(sheet, baseline)
+    found = sheet_baselines(sheet, baseline)
+    rows = np.flatnonzero(found.follows)
+    return _Pairs(found, rows, found.position[rows])
 
 
 def _near(sheet: Sheet) -> str:
@@ -258,15 +297,6 @@ def _score(sheet: Sheet, measure: str, definitions: Overrides | None) -> Interva
     return kept[measure]
 
 
-def _at_baseline(found: Baselines, quantity: Interval) -> Interval:
-    low = found.at(quantity.low)
-    return Interval(low, low if quantity.high is quantity.low else found.at(quantity.high))
-
-
-def _following(found: Baselines, values: Floats) -> Floats:
-    return np.where(found.follows, values, np.nan)
-
-
 def _any_known(tests: Iterable[Floats], n: int) -> NDArray[np.int64]:
     known = np.zeros(n, dtype=bool)
     for one in tests:
@@ -274,14 +304,8 @@ def _any_known(tests: Iterable[Floats], n: int) -> NDArray[np.int64]:
     return known.astype(np.int64)
 
 
-def _answers(flag: Floats, applies: NDArray[np.bool_] | None) -> NDArray[np.object_]:
-    codes = np.where(np.isnan(flag), 2, flag).astype(np.int8)
-    return _ANSWERS[codes if applies is None else np.where(applies, codes, _NEITHER)]
-
-
-def _baseline_ids(sheet: Sheet, found: Baselines) -> NDArray[np.object_]:
-    ids = sheet.frame[names.SAMPLE_ID].to_numpy(dtype=object)
-    return np.where(found.position >= 0, ids[found.position], None) if len(ids) else ids
+def _answers(flag: Floats) -> NDArray[np.object_]:
+    return _ANSWERS[np.where(np.isnan(flag), 2, flag).astype(np.int8)]
 
 
 def _measures_of(tests: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -59,13 +59,6 @@ class Baselines:
         """Whether the row is a visit after a baseline."""
         return (self.position >= 0) & ~self.is_baseline
 
-    def at(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The values of each row's baseline, (n,); NaN for rows that follow none."""
-        if not len(values):
-            return values
-        found = values[self.position]
-        return np.where(self.position >= 0, found, np.nan)
-
 
 @dataclass(frozen=True)
 class _Order:
