@@ -52,6 +52,11 @@ _PUBLIC = {
     "marker_sets": "group_markers",
     "read_model": "multinomial_file",
     "write_model": "multinomial_file",
+    "Rule": "trials.eligibility",
+    "eligibility": "trials.eligibility",
+    "feasibility": "trials.feasibility",
+    "randomisation_lists": "trials.randomise",
+    "reanalyse": "trials.reanalyse",
 }
 
 __all__ = list(_PUBLIC)

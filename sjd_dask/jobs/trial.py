@@ -115,7 +115,14 @@ def write_trial(trial: Trial, folder: Path, page: str) -> list[Path]:
     -------
     list of Path
         In the order they were written.
+
+    Raises
+    ------
+    SpecError
+        The folder holds a list that the new one doesn't continue.
     """
+    if LISTS in trial.tables:
+        _check_continued(folder / f"{LISTS}.csv", trial.tables[LISTS])
     with writing(str(folder), "nothing was written"):
         folder.mkdir(parents=True, exist_ok=True)
     written = []
@@ -138,6 +145,24 @@ def write_trial(trial: Trial, folder: Path, page: str) -> list[Path]:
             temporary.replace(folder / name)
         written.append(folder / name)
     return written
+
+
+def _check_continued(file: Path, lists: pd.DataFrame) -> None:
+    """Refuse to replace a list by which persons may have been randomised already."""
+    if not file.exists():
+        return
+    columns = ["number", "arm"]
+    earlier = read_table(file)
+    places = dict(zip(lists["number"], lists["arm"], strict=True))
+    if set(columns) <= set(earlier) and all(
+        places.get(number) == arm for number, arm in earlier[columns].astype(str).itertuples(index=False)
+    ):
+        return
+    raise SpecError(
+        f"{file} holds another list of allocations, by which persons may have been randomised already; nothing was "
+        "written. More places or more strata of the same seed, arms and blocks continue a list; for a new one name "
+        "another `output`, or remove that file yourself"
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -185,6 +210,7 @@ def _persons(protocol: Protocol, base: Path, rules: list[Rule], definitions: Map
         score_options=protocol.score_options,
         calls=calls,
         screening=protocol.screening,
+        mapping=None if protocol.mapping is None else resolve_path(protocol.mapping, base),
         units=protocol.units,
         definitions=definitions,
     )

@@ -59,6 +59,7 @@ def screened_persons(
     score_options: Mapping[str, Any] | None = None,
     calls: pd.DataFrame | None = None,
     screening: str | None = None,
+    mapping: str | None = None,
     units: Mapping[str, str] | None = None,
     definitions: Overrides | None = None,
 ) -> Screened:
@@ -77,6 +78,8 @@ def screened_persons(
         Columns ``sample_id`` or ``person_id``, and ``call``; perhaps ``visit``, ``status``, ``confidence``.
     screening : str, optional
         Query for the rows to screen.
+    mapping : str, optional
+        Mapping file.
     units, definitions : mapping, optional
 
     Raises
@@ -86,7 +89,7 @@ def screened_persons(
     DataError
         Values or ids that the sheet may not have; calls of nobody in the sheet.
     """
-    opened = open_sheet(path, units=units, definitions=definitions)
+    opened = open_sheet(path, mapping=mapping, units=units, definitions=definitions)
     sheet = opened.read()
     notes: list[str] = []
     _known_columns(sheet, wanted, calls is not None)

@@ -44,7 +44,8 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def protocol(home: Path, **changes: Any) -> Path:
+def protocol(home: Path, only: str = "", **changes: Any) -> Path:
+    """The file of a protocol, with changed keys, and of its sections those named alone."""
     raw: dict[str, Any] = {
         "name": "small", "sheet": "sheet.csv", "calls": "calls.csv", "output": "out", "screening": "visit == 1",
         "criteria": {
@@ -59,6 +60,8 @@ def protocol(home: Path, **changes: Any) -> Path:
         },
         "reanalysis": {"table": "done.csv", "endpoint": "change", "control": "placebo", "by": ["molecular_class"]},
     }  # fmt: skip
+    others = ["criteria", *SECTIONS[1:]]
+    raw = {key: value for key, value in raw.items() if not only or key not in others or key in only.split()}
     path = home / "protocol.yaml"
     kept = {key: value for key, value in {**raw, **changes}.items() if value is not None}
     path.write_text(yaml.safe_dump(kept), encoding="utf-8")
@@ -121,7 +124,8 @@ def test_the_page_of_documentation_is_current() -> None:
 
 
 def test_the_list_is_kept_from_the_page_and_the_json(sjd: Sjd, home: Path) -> None:
-    assert sjd("trial", protocol(home)).code == 0
+    path = protocol(home, "criteria randomisation")
+    assert sjd("trial", path).code == 0
     file = home / "out" / "randomisation.csv"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     lists = read(home, "randomisation")
@@ -133,12 +137,35 @@ def test_the_list_is_kept_from_the_page_and_the_json(sjd: Sjd, home: Path) -> No
         assert "987654" not in text and "molecular_class=C1-0001" not in text
         assert not re.search(r"(?<![\d.])00\d\d(?!\d)", text)
     first = file.read_bytes()
-    assert sjd("trial", protocol(home)).code == 0 and file.read_bytes() == first
+    assert sjd("trial", path).code == 0 and file.read_bytes() == first
+
+
+def test_a_list_in_use_is_continued_and_never_replaced(sjd: Sjd, home: Path) -> None:
+    path = protocol(home, "randomisation")
+    assert sjd("trial", path).code == 0
+    file = home / "out" / "randomisation.csv"
+    first, page = file.read_bytes(), (home / "out" / "trial.html").read_bytes()
+    for change in ("randomisation.seed=5", "randomisation.per_stratum=2", "randomisation.block_sizes=[2]"):
+        done = sjd("trial", path, "--set", change, "--set", "hide_below=0")
+        assert done.code == 2 and "another list of allocations" in done.err and done.out == ""
+        assert file.read_bytes() == first and (home / "out" / "trial.html").read_bytes() == page
+    assert sjd("trial", path, "--set", "randomisation.per_stratum=30").code == 0
+    assert len(file.read_bytes()) > 2 * len(first)
+    assert {one.name for one in (home / "out").iterdir() if one.name.startswith(".")} == set()
+
+
+def test_a_sheet_with_names_of_its_own(sjd: Sjd, home: Path) -> None:
+    assert sjd("trial", protocol(home, "criteria")).code == 0
+    before = read(home, "eligibility")
+    sheet = pd.read_csv(home / "sheet.csv", dtype=str).rename(columns={"person_id": "Subject", "renal": "Kidney"})
+    sheet.to_csv(home / "sheet.csv", index=False)
+    (home / "names.yaml").write_text("columns: {Subject: person_id, Kidney: renal}\n", encoding="utf-8")
+    assert sjd("trial", protocol(home, "criteria", mapping="names.yaml")).code == 0
+    pd.testing.assert_frame_equal(read(home, "eligibility")[before.columns], before)
 
 
 def test_a_protocol_of_one_section_and_json(sjd: Sjd, home: Path) -> None:
-    alone = dict.fromkeys(("sheet", "calls", "screening", "criteria", "feasibility", "design", "reanalysis"))
-    path = protocol(home, **alone)
+    path = protocol(home, "randomisation", **dict.fromkeys(("sheet", "calls", "screening")))
     done = sjd("trial", path, "--json", "--set", "randomisation.strata={site: [A, B]}", "--set", "output=only")
     assert done.code == 0, done.err
     found = json.loads(done.out)
@@ -150,21 +177,21 @@ def test_a_protocol_of_one_section_and_json(sjd: Sjd, home: Path) -> None:
 
 
 def test_rows_in_another_order_give_the_same_answers(sjd: Sjd, home: Path) -> None:
-    assert sjd("trial", protocol(home)).code == 0
+    path = protocol(home, "criteria reanalysis")
+    assert sjd("trial", path).code == 0
     before = read(home, "eligibility").set_index("person_id")
     for name in ("sheet.csv", "calls.csv", "done.csv"):
         table = pd.read_csv(home / name, dtype=str, keep_default_na=False)
         table.sample(frac=1, random_state=3).to_csv(home / name, index=False)
     effects = read(home, "reanalysis")
-    assert sjd("trial", protocol(home)).code == 0
+    assert sjd("trial", path).code == 0
     pd.testing.assert_frame_equal(read(home, "eligibility").set_index("person_id").loc[before.index], before)
     pd.testing.assert_frame_equal(read(home, "reanalysis"), effects, rtol=1e-9)
 
 
 def test_a_column_nobody_recorded_leaves_everyone_undetermined(sjd: Sjd, home: Path) -> None:
     rules = {"exclude": [{"name": "sarcoidosis", "when": "sarcoidosis"}]}
-    only = dict.fromkeys(("feasibility", "design", "randomisation", "reanalysis"))
-    done = sjd("trial", protocol(home, criteria=rules, **only))
+    done = sjd("trial", protocol(home, "criteria", criteria=rules))
     assert done.code == 0 and "no column sarcoidosis" in done.err
     found = read(home, "eligibility")
     assert set(found["eligible"]) == {"undetermined"} and set(found["undetermined_by"]) == {"sarcoidosis: sarcoidosis"}
@@ -184,6 +211,11 @@ def test_a_column_nobody_recorded_leaves_everyone_undetermined(sjd: Sjd, home: P
         ({"units": {"igg": "stone"}}, 2, "stone"),
         ({"calls": "done.csv"}, 2, "sample_id or person_id, and call"),
         ({"reanalysis": {"table": "done.csv", "endpoint": "y", "control": "placebo", "by": ["site"]}}, 2, "'y'"),
+        (
+            {"reanalysis": {"table": "done.csv", "endpoint": "change", "control": "placebo", "by": ["person_id"]}},
+            2,
+            "42 different values",
+        ),
         ({"nam": "x"}, 2, "did you mean `name`?"),
     ],
 )

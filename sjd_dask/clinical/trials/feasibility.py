@@ -14,6 +14,7 @@ from sjd_dask.errors import SpecError
 
 ALL = "all"
 LEVEL = 0.95
+_MOST_LEVELS = 400
 
 
 def feasibility(
@@ -58,6 +59,11 @@ def feasibility(
     rows = [_counts(ALL, ALL, verdict)]
     for column in by:
         levels = level_text(frame[column])
+        if len(set(levels)) > _MOST_LEVELS:
+            raise SpecError(
+                f"`feasibility: by` names {column!r}, which has {len(set(levels)):,} different values: take a column "
+                "of groups, such as the state of an axis in place of its position"
+            )
         rows += [_counts(column, level, verdict[levels == level]) for level in sorted(set(levels))]
     table = pd.DataFrame(rows)
     table["share_of_screened"] = table["screened"] / max(len(verdict), 1)

@@ -108,6 +108,9 @@ class Protocol(Part):
         description="Molecular classes: classes/NAME of the cohort, or a table with sample_id or person_id, and call. "
         "They become the column molecular_class.",
     )
+    mapping: str | None = Field(
+        None, description="Mapping file of a sheet with column names of its own (`sjd schema clinical-mapping`)."
+    )
     output: Text = Field(description="Folder of the results, relative to this file; made when absent.")
     units: dict[str, str] = Field(default_factory=dict, description="Units of columns, such as {igg: mg/dL}.")
     definitions: dict[str, str] = Field(

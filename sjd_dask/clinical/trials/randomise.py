@@ -17,6 +17,7 @@ from sjd_dask.errors import SpecError
 
 # Level of a person whose stratum isn't known.
 UNKNOWN = "unknown"
+_MOST_PLACES = 2_000_000
 
 
 def randomisation_lists(
@@ -66,8 +67,14 @@ def randomisation_lists(
     """
     names, shares, sizes = _checked(arms, allocation, block_sizes, per_stratum)
     unit = [name for name, share in zip(names, shares, strict=True) for _ in range(share)]
+    every = _strata(strata)
+    if len(every) * per_stratum > _MOST_PLACES:
+        raise SpecError(
+            f"{len(every):,} strata of {per_stratum:,} places are more than {_MOST_PLACES:,}: take fewer columns or "
+            "levels for `strata`, or a smaller `per_stratum`"
+        )
     columns: dict[str, list[Any]] = {}
-    for levels in _strata(strata):
+    for levels in every:
         blocks = _blocks(seed, _key(levels), unit, sizes, per_stratum)
         text = stratum_text(levels)
         arm = [one for block in blocks for one in block]

@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 ALL = "all"
 CONTINUOUS, BINARY = "continuous", "binary"
 _LEVEL = 0.95
+_MOST_LEVELS = 40
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,11 @@ def reanalyse(
     effects, interactions, counts = [], [], []
     for column in by:
         levels = level_text(table[column])
+        if len(set(levels)) > _MOST_LEVELS:
+            raise SpecError(
+                f"`reanalysis: by` names {column!r}, which has {len(set(levels)):,} different values: take a column of "
+                "groups, such as the state of an axis in place of its position"
+            )
         counts.append(_counts(column, levels, codes, arms, y, x))
         made, test = _one_column(column, levels[used], data)
         effects += made
