@@ -23,6 +23,25 @@ def _plain_unit(text: object) -> str:
     return re.sub(r"\s+", "", str(text)).replace("µ", "u").replace("μ", "u").replace("²", "2").lower()
 
 
+_KINDS = ("id", "date", "category", "number", "level", "flag")
+
+
+def _check_entry(name: str, spec: Mapping[str, Any]) -> None:
+    """Refuse an entry (of a user's file) that lacks what its kind needs."""
+    what = f"definition 'columns': column {name!r}"
+    kind = spec.get("kind")
+    if kind not in _KINDS:
+        raise SpecError(f"{what} is of kind {kind!r}{did_you_mean(kind, _KINDS)}; use {', '.join(_KINDS)}")
+    if kind == "level" and not spec.get("levels"):
+        raise SpecError(f"{what} lists no levels")
+    ends = spec.get("range", [0, 1])
+    if not (isinstance(ends, list) and len(ends) == 2 and ends[0] < ends[1]):
+        raise SpecError(f"{what}: range {ends!r} is no [least, greatest]")
+    divisors = spec.get("units", {})
+    if not all(isinstance(by, (int, float)) and by > 0 for by in divisors.values()):
+        raise SpecError(f"{what}: each of its units needs the positive number that its values are divided by")
+
+
 class Columns:
     """The columns a clinical sheet may have.
 
@@ -41,6 +60,7 @@ class Columns:
         self.specs: dict[str, dict[str, Any]] = dict(definition["columns"])
         self._names: dict[str, str] = {}
         for name, spec in self.specs.items():
+            _check_entry(name, spec)
             for spelling in (name, *spec.get("aliases", ())):
                 other = self._names.setdefault(plain(spelling), name)
                 if other != name:

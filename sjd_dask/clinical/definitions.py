@@ -105,6 +105,8 @@ def _lay_over(base: dict[str, Any], given: Mapping[str, Any], what: str, depth: 
         if depth == 0 and key not in base:
             raise SpecError(f"{what}: no section {key!r}{did_you_mean(key, base)}; it has {', '.join(map(str, base))}")
         if value is None:
+            if depth == 0:
+                raise SpecError(f"{what}: section {key!r} can't be taken out whole; take out entries of it")
             if key not in base:
                 raise SpecError(f"{what}: nothing called {key!r} to take out{did_you_mean(key, base)}")
             del result[key]

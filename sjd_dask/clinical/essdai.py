@@ -14,7 +14,7 @@ from sjd_dask.clinical.laboratory import DOMAINS, derived_levels
 from sjd_dask.clinical.measures import Measure, interval_columns, text_kept
 from sjd_dask.clinical.reasons import by_pattern, missing_reason
 from sjd_dask.clinical.sheet import Sheet, canonical_name
-from sjd_dask.clinical.weighted_sum import item_names, strata, use_recorded, weighted_sum
+from sjd_dask.clinical.weighted_sum import checked_sum, item_names, strata, use_recorded, weighted_sum
 from sjd_dask.errors import SpecError
 
 _WAYS = ("propose", "use", "ignore")
@@ -37,7 +37,8 @@ def _from_laboratory(
             continue
         least, most = derived_levels(sheet, domain, definition)
         proposed[f"{domain}_proposed"] = np.where(least == most, least, np.nan)
-        origin = sheet.flag(definition["origin"][domain]["column"])
+        entry = definition["origin"].get(domain)
+        origin = sheet.flag(entry["column"]) if entry else np.full(sheet.n, np.nan)
         counts = np.isnan(sheet.level(domain)) & ((origin == 1) if way == "propose" else (origin != 0))
         low[domain] = np.where(counts, least, np.nan)
         high[domain] = np.where(counts, most, np.nan)
@@ -68,7 +69,7 @@ def _score(
 ) -> pd.DataFrame:
     if way not in _WAYS:
         raise SpecError(f"laboratory: {way!r}{did_you_mean(way, _WAYS)}; use {', '.join(_WAYS)}")
-    definition = load_definition(name, definitions)
+    definition = checked_sum(load_definition(name, definitions), name)
     items = item_names(definition, _domains(domains, definitions), "domains")
     levels = [sheet.level(item) for item in items]
     low, high, proposed, derived = _from_laboratory(sheet, items, way, definitions)

@@ -11,7 +11,7 @@ from sjd_dask.clinical.measures import Measure, interval_columns, text_kept
 from sjd_dask.clinical.reasons import missing_reason
 from sjd_dask.clinical.sheet import Sheet
 from sjd_dask.clinical.threeway import below
-from sjd_dask.clinical.weighted_sum import item_names, use_recorded, weighted_sum
+from sjd_dask.clinical.weighted_sum import checked_sum, item_names, use_recorded, weighted_sum
 
 
 @kept_by_sheet
@@ -42,7 +42,7 @@ def esspri(sheet: Sheet, *, definitions: Overrides | None = None) -> pd.DataFram
     Seror et al. 2011, Ann Rheum Dis 70:968: mean of three (P). Seror et al. 2016, Ann Rheum Dis 75:382: acceptable
     below 5, improvement by 1 point or 15 % (P).
     """
-    definition = load_definition("esspri", definitions)
+    definition = checked_sum(load_definition("esspri", definitions), "esspri")
     items = item_names(definition)
     levels = np.array([sheet.number(item) for item in items]).T
     summed = weighted_sum(levels, definition, items)

@@ -137,7 +137,7 @@ class Sheet:
         spec = self._known(name)
         if name not in self._numbers:
             if spec["kind"] in ("id", "date", "category"):
-                raise TypeError(f"column {name!r} holds {spec['kind']}s, not numbers")
+                raise SpecError(f"column {name!r} holds no numbers (it is of kind {spec['kind']})")
             if name in self.frame.columns:
                 header = self._headers.get(name, name)
                 divide = self._divide.get(name)
@@ -152,13 +152,13 @@ class Sheet:
     def flag(self, name: str) -> np.ndarray:
         """1 yes, 0 no, NaN unknown or absent; (n,). Errors as `number`."""
         if self._known(name)["kind"] != "flag":
-            raise TypeError(f"column {name!r} is no flag")
+            raise SpecError(f"column {name!r} is no flag (it is of kind {self._known(name)['kind']})")
         return self.number(name)
 
     def level(self, name: str) -> np.ndarray:
         """Levels as float64, NaN unknown or absent; (n,). Errors as `number`."""
         if self._known(name)["kind"] != "level":
-            raise TypeError(f"column {name!r} holds no levels")
+            raise SpecError(f"column {name!r} holds no levels (it is of kind {self._known(name)['kind']})")
         return self.number(name)
 
     def text(self, name: str) -> np.ndarray:
@@ -354,9 +354,9 @@ def _divisors(
         if name not in frame.columns:
             continue
         codes, distinct = pd.factorize(frame[header])
-        by = np.full(len(distinct) + 1, float(divide.get(name, 1.0)))
+        table = np.full(len(distinct) + 1, float(divide.get(name, 1.0)))
         for place, unit in enumerate(distinct):
             if str(unit).strip().lower() not in columns.missing:
-                by[place] = columns.divisor(name, unit, f"column {header!r}")
-        divide[name] = by[codes]
+                table[place] = columns.divisor(name, unit, f"column {header!r}")
+        divide[name] = table[codes]
     return divide

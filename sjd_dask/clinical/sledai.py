@@ -9,7 +9,7 @@ from sjd_dask.clinical.definitions import Overrides, load_definition
 from sjd_dask.clinical.measures import Measure, interval_columns, text_kept
 from sjd_dask.clinical.reasons import missing_reason
 from sjd_dask.clinical.sheet import Sheet
-from sjd_dask.clinical.weighted_sum import item_names, strata, use_recorded, weighted_sum
+from sjd_dask.clinical.weighted_sum import checked_sum, item_names, strata, use_recorded, weighted_sum
 
 
 def sledai(sheet: Sheet, *, definitions: Overrides | None = None) -> pd.DataFrame:
@@ -39,7 +39,7 @@ def sledai(sheet: Sheet, *, definitions: Overrides | None = None) -> pd.DataFram
     ----------
     Gladman et al. 2002, J Rheumatol 29:288 (K).
     """
-    definition = load_definition("sledai", definitions)
+    definition = checked_sum(load_definition("sledai", definitions), "sledai")
     items = item_names(definition)
     levels = np.array([sheet.level(item) for item in items]).T
     summed = weighted_sum(levels, definition, items)

@@ -21,6 +21,32 @@ _BLOCK = 32_768  # rows at a time, so that what is added up stays in the process
 _DECIMALS = 9  # sums of decimal items are rounded here, so that 0.1 + 0.2 is 0.3
 
 
+_NUMBER = (int, float)
+_SECTIONS = {"recorded": ("column", "tolerance"), "combine": ("how",), "acceptable": ("below",)}
+
+
+def checked_sum(definition: dict[str, Any], name: str) -> dict[str, Any]:
+    """The definition of a sum, if what a user changed in it can be used.
+
+    Raises
+    ------
+    SpecError
+        An entry lacks what is read from it, or holds what can't be: names section, entry and what is wanted.
+    """
+    what = f"definition {name!r}"
+    for section, keys in _SECTIONS.items():
+        for key in keys:
+            if section in definition and key not in definition[section]:
+                raise SpecError(f"{what}: section {section!r} says no {key!r}")
+    how = definition.get("combine", {}).get("how", "sum")
+    if how not in ("sum", "mean"):
+        raise SpecError(f"{what}: combine how {how!r}{did_you_mean(how, ('sum', 'mean'))}; use sum or mean")
+    for band, entry in definition.get("activity", {}).items():
+        if isinstance(entry.get("from"), bool) or not isinstance(entry.get("from"), _NUMBER):
+            raise SpecError(f"{what}: band {band!r} of 'activity' needs the number it starts 'from'")
+    return definition
+
+
 def item_names(definition: Mapping[str, Any], asked: Sequence[str] | None = None, what: str = "items") -> list[str]:
     """The items to sum, in the definition's order.
 
@@ -46,9 +72,9 @@ def _limits(definition: Mapping[str, Any], items: Sequence[str]) -> tuple[np.nda
     for name in items:
         entry = definition["items"][name]
         weight, levels = entry.get("weight"), entry.get("levels")
-        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < np.inf:
+        if isinstance(weight, bool) or not isinstance(weight, _NUMBER) or not 0 <= weight < np.inf:
             raise SpecError(f"item {name!r}: the weight {weight!r} is no number of at least 0")
-        if not isinstance(levels, list) or not levels:
+        if not isinstance(levels, list) or not levels or not all(isinstance(one, _NUMBER) for one in levels):
             raise SpecError(f"item {name!r}: levels must list the levels it can have, not {levels!r}")
         rows.append((float(weight), float(min(levels)), float(max(levels))))
     weight, low, high = np.asarray(rows, dtype=np.float64).T

@@ -148,3 +148,22 @@ def test_the_dictionary_is_whole() -> None:
             assert spec["values"], name
         else:
             assert spec["kind"] in ("id", "date", "flag"), name
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ({"kind": "flagg"}, "did you mean 'flag'"),
+        ({"kind": "level"}, "lists no levels"),
+        ({"kind": "number", "range": [5, 1]}, "least, greatest"),
+        ({"kind": "number", "units": {"g/L": 0}}, "positive number"),
+    ],
+)
+def test_a_column_of_the_users_own_has_what_its_kind_needs(entry: dict[str, Any], says: str) -> None:
+    with pytest.raises(SpecError, match=says):
+        Columns(load_definition("columns", {"columns": {"columns": {"mine": entry}}}))
+
+
+def test_a_section_cannot_be_taken_out_whole() -> None:
+    with pytest.raises(SpecError, match="'activity' can't be taken out whole"):
+        load_definition("essdai", {"essdai": {"activity": None}})

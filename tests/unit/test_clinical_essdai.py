@@ -228,3 +228,35 @@ def test_marks_of_the_published_weights() -> None:
     assert {name for name, mark in marks.items() if mark == "P"} == set(list(DOMAINS)[:6])
     assert set(marks.values()) == {"P", "K"}
     assert {entry["mark"] for entry in load_definition("clinessdai")["items"].values()} == {"S"}
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"activity": {"middle": {"to": 3}}}, "band 'middle'"),
+        ({"recorded": {"column": None}}, "says no 'column'"),
+        ({"items": {"igg": {"weight": 1, "levels": [0, 1]}}}, "'igg' holds no levels"),
+        ({"items": {"rnal": {"weight": 1, "levels": [0, 1]}}}, "did you mean 'renal'"),
+        ({"items": {"renal": {"levels": ["low"]}}}, "levels must list"),
+    ],
+)
+def test_a_definition_that_lacks_what_is_read_is_refused(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(SpecError, match=says):
+        score(rows(ZERO), "essdai", definitions={"essdai": given})
+
+
+def test_an_index_of_the_users_own_on_columns_of_their_own() -> None:
+    definitions = {
+        "columns": {"columns": {"spleen": {"kind": "level", "levels": [0, 1], "aliases": ["splenomegaly"]}}},
+        "essdai": {"items": {"spleen": {"weight": 4, "levels": [0, 1]}}},
+    }
+    result = score(rows({**ZERO, "splenomegaly": 1}, ZERO), "essdai", definitions=definitions)
+    assert result["essdai"].tolist()[0] == 4 and result["essdai_max"].tolist() == [4, 4]
+    assert result["essdai_reason"].tolist() == ["", "missing: spleen"]
+
+
+def test_without_a_recorded_origin_to_ask_for_proposals_stay_proposals() -> None:
+    frame = rows({**ZERO, "haematological": None, "hb": 7, "cytopenia_autoimmune": 1})
+    given = {"laboratory": {"origin": {"haematological": None}}}
+    assert score(frame, "essdai")["essdai"].tolist() == [6]
+    assert score(frame, "essdai", definitions=given)["essdai"].isna().all()

@@ -206,7 +206,7 @@ def test_asking_for_the_wrong_kind_or_an_unknown_column() -> None:
     with pytest.raises(SpecError, match="did you mean 'renal'"):
         read.number("rnal")
     for wrong in (lambda: read.flag("renal"), lambda: read.level("igg"), lambda: read.number("sex")):
-        with pytest.raises(TypeError):
+        with pytest.raises(SpecError, match="of kind"):
             wrong()
 
 
