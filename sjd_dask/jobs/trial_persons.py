@@ -97,7 +97,8 @@ def screened_persons(
     frame = _checked(sheet, wanted)
     if measures:
         made = score(sheet, list(measures), definitions=definitions, **(score_options or {}))
-        own = [name for name in made.columns if name not in sheet.ids.columns]
+        ids = set(sheet.ids.columns)
+        own = [name for name in made.columns if name not in ids]
         frame = pd.concat([frame.drop(columns=[name for name in own if name in frame]), made[own]], axis=1)
     elif score_options:
         raise SpecError("`score_options` are of measures, and the protocol names none: list them in `scores`")
