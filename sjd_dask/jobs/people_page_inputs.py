@@ -102,7 +102,7 @@ def people_inputs(
     Raises
     ------
     SpecError
-        No column that a score reads; a cohort without calls' name or the other way round.
+        No column that a score reads; fewer people than `below`; a cohort without calls' name or the other way round.
     DataError
         A value that isn't allowed or plausible; a first visit that nothing tells; calls of nobody in the sheet.
     """
@@ -116,6 +116,11 @@ def people_inputs(
     options, compared = axis_options(opened, sheet, measures, name, reference)
     notes: list[str] = []
     rows, responding = _rows(sheet, baseline, notes)
+    if len(rows) < below:
+        raise SpecError(
+            f"{name} has {len(rows):,} {'person' if len(rows) == 1 else 'people'}, and a page without names shows no "
+            f"count of fewer than {below}: name one by --person ID, or lower --suppress-below"
+        )
     single = [one for one in measures if not MEASURES[one].by_person]
     people, _ = scored(sheet.take(rows), single, definitions, options)
     if calls is not None and cohort is not None:

@@ -28,19 +28,27 @@ def axes_over_visits(visits: pd.DataFrame, axes: pd.DataFrame) -> str:
     Parameters
     ----------
     visits : DataFrame
-        In order: ``label``, ``axisN_state``, ``axisN_percentile_min`` and ``_max`` (0-100), ``dominant``.
+        In order: ``label``, ``axisN_state``, ``axisN_percentile_min`` and ``_max`` (0-100), ``axisN_position_min`` and
+        ``_max``, ``dominant``.
     axes : DataFrame
-        ``number``, ``name``, ``title``.
+        ``number``, ``name``, ``title``, ``unit``.
+
+    Notes
+    -----
+    Positions in their own units stand in where the reference has no percentiles.
     """
     n = len(visits)
+    measure = "percentile" if has_percentiles(visits, axes) else "position"
     figure, panels = _panels(12.6, 1.0 + 1.75 * len(axes), len(axes), 1, sharex=True)
     for i, (panel, (_, axis)) in enumerate(zip(panels, axes.iterrows(), strict=True)):
         name, color = f"axis{axis['number']}", COLORS[i]
-        low, high = (visits[f"{name}_percentile_{end}"].to_numpy(dtype=float) for end in ("min", "max"))
+        low, high = (visits[f"{name}_{measure}_{end}"].to_numpy(dtype=float) for end in ("min", "max"))
         states = visits[f"{name}_state"].astype(object)
+        top = 100.0 if measure == "percentile" else max([*high[~np.isnan(high)], 1.0])
         for at in range(n):
             if np.isnan(low[at]) or np.isnan(high[at]):
-                panel.text(at, 4, "not known", ha="center", fontsize=8.5, color=MUTED)
+                words = "not known" if n <= FEW_VISITS else "?"
+                panel.text(at, 0.04 * top, words, ha="center", fontsize=8.5, color=MUTED)
                 continue
             state = None if pd.isna(states.iloc[at]) else str(states.iloc[at])
             dominant = str(visits["dominant"].iloc[at]) == axis["name"]
@@ -52,12 +60,25 @@ def axes_over_visits(visits: pd.DataFrame, axes: pd.DataFrame) -> str:
                 panel.bar(at, high[at], width=0.5, fill=False, edgecolor=INK, lw=2.0, zorder=3)
             if n <= FEW_VISITS:
                 words = _bar_words(state, low[at], high[at])
-                panel.text(at, high[at] + 3, words, ha="center", va="bottom", fontsize=8.5, color=INK, parse_math=False)
-        panel.set_ylim(0, 119)
-        panel.set_yticks([0, 50, 100])
+                panel.text(
+                    at,
+                    high[at] + 0.03 * top,
+                    words,
+                    ha="center",
+                    va="bottom",
+                    fontsize=8.5,
+                    color=INK,
+                    parse_math=False,
+                )
+        panel.set_ylim(0, 1.19 * top)
+        if measure == "percentile":
+            panel.set_yticks([0, 50, 100])
+        else:
+            panel.set_ylabel(measure)
         panel.grid(axis="y", color=GRID, lw=0.8)
         panel.set_title(f"{axis['number']}  {axis['title']}", loc="left", fontsize=10.5, color=INK, pad=4)
-    panels[len(axes) // 2].set_ylabel("percentile")
+    if measure == "percentile":
+        panels[len(axes) // 2].set_ylabel(measure)
     _visit_ticks(panels[-1], visits["label"])
     handles = [
         Patch(color=MUTED, alpha=0.9, lw=0, label="active, impaired or high burden"),
@@ -67,6 +88,11 @@ def axes_over_visits(visits: pd.DataFrame, axes: pd.DataFrame) -> str:
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9, labelcolor=INK)
     return to_svg(figure)
+
+
+def has_percentiles(visits: pd.DataFrame, axes: pd.DataFrame) -> bool:
+    """Whether any visit has a percentile on any axis: a reference of few people gives none."""
+    return any(visits[f"axis{number}_percentile_max"].notna().any() for number in axes["number"])
 
 
 def _bar_words(state: str | None, low: float, high: float) -> str:
@@ -91,9 +117,9 @@ def scores_over_visits(visits: pd.DataFrame, scores: Sequence[str], scales: Mapp
     for panel, name, color in zip(panels, scores, COLORS, strict=False):
         scale = scales[name]
         value, low, high = (visits[f"{name}{end}"].to_numpy(dtype=float) for end in ("", "_min", "_max"))
-        panel.vlines(x, low, high, color=color, alpha=0.35, lw=7, zorder=2)
+        panel.vlines(x, low, high, color=color, alpha=0.35, lw=min(7.0, 120 / n), zorder=2)
         panel.plot(x, value, color=color, lw=1.2, alpha=0.6, zorder=2)
-        panel.scatter(x, value, s=48, color=color, linewidths=0, zorder=3)
+        panel.scatter(x, value, s=min(48.0, 900 / n), color=color, linewidths=0, zorder=3)
         cuts = {state: float(cut) for state, cut in scale["cuts"].items()}
         seen = high[~np.isnan(high)]
         top = max([*seen, *cuts.values(), 1.0])

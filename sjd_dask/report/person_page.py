@@ -91,6 +91,7 @@ def render_person(
             cards=_cards(visits, calls, len(open_questions)),
             axes_picture=_axes_picture(person, visits, axes, reference),
             axes_rows=_axes_rows(visits, axes),
+            axes_reason=_one_reason(visits),
             scores_picture=_scores_picture(person, visits, scales),
             scores_rows=_table(visits, SCORES),
             notes_rows=_notes(visits),
@@ -128,12 +129,14 @@ def _cards(visits: pd.DataFrame, calls: pd.DataFrame | None, n_open: int) -> lis
     if "dominant" in visits:
         dominant = last["dominant"]
         said = "open" if pd.isna(dominant) else str(dominant)
-        margin = (
-            "" if pd.isna(last.get("dominant_margin")) else f"margin {number(last['dominant_margin'], 3)} percentiles"
-        )
+        margin = interval(last, "dominant_margin")
+        margin = "" if margin == "–" else f"margin {margin} percentiles"
         cards.append((said, "dominant axis, newest visit", margin))
     if "acr_eular_class" in visits:
-        note = "" if pd.isna(last["acr_eular_min"]) else f"{interval(last, 'acr_eular')} points"
+        note = f"{interval(last, 'acr_eular')} points"
+        met = visits["label"][visits["acr_eular_class"] == "definite"]
+        if len(met) and last["acr_eular_class"] != "definite":
+            note += f"; met at {met.iloc[0]}"
         cards.append((_answer(last, "acr_eular_class"), "2016 ACR/EULAR, newest visit", note))
     if "essdai" in visits:
         cards.append((interval(last, "essdai"), "ESSDAI, newest visit", _answer(last, "essdai_activity")))
@@ -149,8 +152,9 @@ def _cards(visits: pd.DataFrame, calls: pd.DataFrame | None, n_open: int) -> lis
 def _axes_picture(person: str, visits: pd.DataFrame, axes: pd.DataFrame, reference: str) -> Picture | None:
     if axes.empty or "axis1_percentile_min" not in visits:
         return None
-    from sjd_dask.report.person_figures import axes_over_visits
+    from sjd_dask.report.person_figures import axes_over_visits, has_percentiles
 
+    compared = reference or "the reference"
     said = "; ".join(
         f"{row['label']}: " + ", ".join(f"axis {i} {_state(row, i)}" for i in axes["number"])
         for _, row in visits.iterrows()
@@ -159,8 +163,12 @@ def _axes_picture(person: str, visits: pd.DataFrame, axes: pd.DataFrame, referen
         "wide",
         picture_uri(axes_over_visits(visits, axes)),
         f"Three axes of {person} over {len(visits)} visits. {said}.",
-        f"Percentile of the position among those of {reference or 'the reference'}: 50 is as high as half of them. The "
-        "bar is what is sure, the hatched part what the missing items leave open.",
+        (
+            f"Percentile of the position among those of {compared}: 50 is as high as half of them. "
+            if has_percentiles(visits, axes)
+            else f"{compared} has no percentiles: positions in their own units. "
+        )
+        + "The bar is what is sure, the hatched part what the missing items leave open.",
     )
 
 
@@ -175,15 +183,26 @@ def _axes_rows(visits: pd.DataFrame, axes: pd.DataFrame) -> Rows | None:
     columns = [("visit", False)]
     for _, axis in axes.iterrows():
         columns += [(f"axis {axis['number']}", False), ("position", True), ("percentile", True)]
-    columns += [("dominant", False), ("margin", True), ("why", False)]
+    columns += [("dominant", False), ("margin", True)]
     rows = []
     for _, row in visits.iterrows():
         cells = [str(row["label"])]
         for i in axes["number"]:
             cells += [_state(row, i), interval(row, f"axis{i}_position"), interval(row, f"axis{i}_percentile")]
         cells += ["open" if pd.isna(row["dominant"]) else str(row["dominant"]), interval(row, "dominant_margin")]
-        rows.append([*cells, _plain(row.get("dominant_reason"))])
-    return Rows(columns, rows, len(rows))
+        rows.append(cells)
+    said = visits["dominant_reason"].fillna("").astype(str)
+    # One reason for all stands below the table, once.
+    if said.nunique() > 1:
+        columns.append(("why", False))
+        rows = [[*cells, why or "–"] for cells, why in zip(rows, said, strict=True)]
+    return _filled(columns, rows)
+
+
+def _one_reason(visits: pd.DataFrame) -> str:
+    """Why no axis is named, where that is the same at every visit."""
+    said = visits["dominant_reason"].fillna("").astype(str).unique() if "dominant_reason" in visits else []
+    return str(said[0]) if len(said) == 1 else ""
 
 
 def _scores_picture(person: str, visits: pd.DataFrame, scales: Mapping[str, Mapping[str, Any]]) -> Picture | None:
@@ -214,7 +233,13 @@ def _table(visits: pd.DataFrame, wanted: Sequence[tuple[str, str]]) -> Rows | No
         [str(row["label"]), *(interval(row, c) if is_score[c] else _answer(row, c) for _, c in there)]
         for _, row in visits.iterrows()
     ]
-    return Rows(columns, rows, len(rows))
+    return _filled(columns, rows)
+
+
+def _filled(columns: list[tuple[str, bool]], rows: list[list[str]]) -> Rows:
+    """A table without the columns that say nothing at any visit, such as responses of a first one."""
+    kept = [i for i in range(len(columns)) if any(row[i] != "–" for row in rows)]
+    return Rows([columns[i] for i in kept], [[row[i] for i in kept] for row in rows], len(rows))
 
 
 def _notes(visits: pd.DataFrame) -> list[tuple[str, str]]:
@@ -247,7 +272,3 @@ def _calls_picture(person: str, calls: pd.DataFrame, classes: Sequence[str]) -> 
         ("By date of visit. " if dated else "In order of visits. ")
         + "Filled: called; hollow: no call, at the most probable class. Small and grey: calls that were replaced.",
     )
-
-
-def _plain(value: Any) -> str:
-    return "–" if value is None or pd.isna(value) or value == "" else str(value)

@@ -117,4 +117,6 @@ def test_what_can_not_be_is_refused_and_nothing_is_written(
     check_refused(sjd("person", empty, page), 3, ["sample 'B', column 'dryness'"])
     empty.write_text("sample_id,shoe\nA,1\n", encoding="utf-8")
     check_refused(sjd("person", empty, page), 2, ["no column that"])
+    empty.write_text("sample_id,anti_ssa\nA,1\nB,0\n", encoding="utf-8")
+    check_refused(sjd("person", empty, page), 2, ["2 people", "fewer than 5", "--person ID"])
     assert not page.exists()

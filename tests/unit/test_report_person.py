@@ -52,13 +52,11 @@ def test_what_is_missing_is_listed_for_what_is_open_only(tmp_path: Any) -> None:
     assert ("2", "2016 ACR/EULAR class") not in asked and ("1", "acceptable symptoms (ESSPRI)") not in asked
     # The points are there, but who enters and is excluded was not asked.
     assert "entry not recorded; exclusions not recorded: head_neck_radiation" in asked[("2", "entry and exclusions")][1]
-    text = page(found)
-    assert text.count("<img") == 2 and missing in text and "“4 to 9”" in text
     nothing = open_questions(found.visits.iloc[:0], found.measures)
     assert nothing.empty
 
 
-@pytest.mark.parametrize("n", [1, 40])
+@pytest.mark.parametrize("n", [1, 30])
 def test_any_number_of_visits_makes_a_page(tmp_path: Any, n: int) -> None:
     rng = np.random.default_rng(n)
     frame = pd.DataFrame({"sample_id": [f"S{i}" for i in range(n)], "person_id": "P1", "visit": np.arange(n) + 1})
@@ -66,7 +64,7 @@ def test_any_number_of_visits_makes_a_page(tmp_path: Any, n: int) -> None:
         frame[name] = rng.integers(0, 11, n)
     found = inputs(tmp_path, frame.to_csv(index=False))
     text = page(found)
-    assert text.count("<tr>") == 2 * (n + 1) + 1 + len(found.open) and len(text) < 1_000_000
+    assert text.count("<img") == 2 and text.count("<tr>") == 2 * (n + 1) + 1 + len(found.open) and len(text) < 1_000_000
 
 
 def test_a_row_without_a_person_is_one_and_texts_are_escaped(tmp_path: Any) -> None:
@@ -85,3 +83,13 @@ def test_a_response_that_can_not_be_read_is_told_and_ends_nothing(tmp_path: Any)
         baseline="visit == 'start'",
     )  # fmt: skip
     assert not named.notes and named.visits.set_index("label").loc["end", "esspri_improved"] == "yes"
+
+
+def test_a_reference_of_few_people_leaves_positions_and_says_why_once(tmp_path: Any) -> None:
+    found = inputs(tmp_path, "sample_id,person_id,visit,dryness,fatigue,pain\nA,P1,1,5,5,5\nB,P1,2,2,2,2\n")
+    text = page(found)
+    assert "sheet.csv has no percentiles: positions in their own units" in text
+    assert (
+        text.split("What is missing to decide</h2>")[0].count("axis systemic, 20 needed") == 1
+        and ">percentile<" not in text
+    )
