@@ -138,8 +138,10 @@ def _block(
         if one.binary:
             limits = [special.ndtri(1.0 - np.stack([v.control, v.treatment], axis=1)) for v in versions]
             yes = [z > limit[stratum, arm] for limit in limits]
-            y = [total(None, hit if kept is None else hit & kept).sum(axis=1) for hit in yes]
-            found.append(tuple(Sums(count, one_y, zero, zero, zero, zero) for one_y in y))
+            answers = [total(None, hit if kept is None else hit & kept).sum(axis=1) for hit in yes]
+            found.append(
+                (Sums(count, answers[0], zero, zero, zero, zero), Sums(count, answers[1], zero, zero, zero, zero))
+            )
             continue
         sd = one.sd[:, None, None]
         z_sum, zz = sd * total(z, kept), sd**2 * total(z * z, kept)
@@ -154,7 +156,7 @@ def _block(
             else:
                 xy = (mean * x + xz).sum(axis=1)
                 both.append(Sums(count, y.sum(axis=1), yy.sum(axis=1), x.sum(axis=1), xx.sum(axis=1), xy))
-        found.append(tuple(both))
+        found.append((both[0], both[1]))
     return found
 
 
