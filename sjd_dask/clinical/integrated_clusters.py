@@ -42,7 +42,7 @@ SHOWN_AXES = 2
 
 def fit_integrated(
     sheet: Any,
-    columns: Sequence[str] | None = None,
+    columns: Sequence[str] | str | None = None,
     *,
     baseline: str | None = None,
     name: str = "the given sheet",
@@ -54,7 +54,7 @@ def fit_integrated(
     Parameters
     ----------
     sheet : Sheet, DataFrame or Dataset
-    columns : sequence of str, optional
+    columns : sequence of str, or names with commas between, optional
         Variables: names of the definition ``integrated``, or columns of the sheet whose values are categories. By
         default those of the definition that the sheet has columns for.
     baseline : str, optional
@@ -93,6 +93,8 @@ def fit_integrated(
     sheet = Sheet.read(sheet, units=units, definitions=definitions)
     definition = load_definition(NAME, definitions)
     rules = {key: entry["value"] for key, entry in definition["fit"].items()}
+    if isinstance(columns, str):
+        columns = [one.strip() for one in columns.split(",")]
     variables = variables_of(sheet, definition["variables"], columns, rules["most_levels"])
     if len(variables) < 2:
         raise SpecError(

@@ -143,7 +143,9 @@ class ExplainJob:
                 matched.append(
                     found.matched.table.assign(assay=one.name, n_descriptive=self._descriptive(one, found, used))
                 )
-                tested.append(module_tests(found.scores, one.compared, one.groups).assign(assay=one.name))
+                tested.append(
+                    module_tests(found.scores, found.high_above, one.compared, one.groups).assign(assay=one.name)
+                )
                 if found.n_unusable:
                     self.warnings.append(
                         f"{one.name}: {found.n_unusable} features of modules have one value in most healthy samples, "

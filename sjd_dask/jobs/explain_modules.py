@@ -32,12 +32,15 @@ class Scored:
     matched : MatchedModules
     scores : DataFrame
         One column a module, index sample ids.
+    high_above : Series
+        By module, the mean of the healthy's scores and so many of their standard deviations (definition ``modules``).
     n_unusable : int
         Features that most healthy samples have at one value.
     """
 
     matched: module_lists.MatchedModules
     scores: pd.DataFrame
+    high_above: pd.Series
     n_unusable: int
 
 
@@ -72,7 +75,9 @@ def score_samples(source: Source, healthy: Source, given: dict[str, tuple[str, .
     common = (matched.features, mean[at], sd[at], matched.weights)
     rows = ClusterReference(source, phases).by_samples(_score, common).rows["scores"]
     scores = pd.DataFrame(rows, columns=list(matched.names), index=pd.Index(source.reader.sample_ids, dtype=object))
-    return Scored(matched, scores, int((usable_there == 0).sum()))
+    usual = scores.loc[[str(one) for one in healthy.reader.sample_ids]]
+    high_above = usual.mean() + module_lists.high_by() * usual.std()
+    return Scored(matched, scores, high_above, int((usable_there == 0).sum()))
 
 
 def _spread(stripe: Stripe, features: NDArray[np.int64]) -> Partial:
@@ -89,20 +94,22 @@ def _score(block: Block, common: Any) -> Partial:
     return Partial(rows={"scores": gene_modules.module_scores(block.values[:, features], mean, sd, weights)})
 
 
-def module_tests(scores: pd.DataFrame, compared: Contrasts, groups: pd.Series) -> pd.DataFrame:
+def module_tests(scores: pd.DataFrame, high_above: pd.Series, compared: Contrasts, groups: pd.Series) -> pd.DataFrame:
     """Scores between groups, by the model that the features are compared with, without moderation.
 
     Parameters
     ----------
     scores : DataFrame
         One column a module, index sample ids.
+    high_above : Series
+        See `Scored`.
     compared : Contrasts
     groups : Series
 
     Returns
     -------
     DataFrame
-        ``module``, ``group``, ``against``, ``n``, ``mean``, ``sd``, ``share_high`` (above 2), ``effect``,
+        ``module``, ``group``, ``against``, ``n``, ``mean``, ``sd``, ``share_high``, ``effect``,
         ``standard_error``, ``statistic``, ``df``, ``p_value``, ``q_value`` (over the modules of a comparison).
     """
     values = np.ascontiguousarray(scores.loc[list(compared.design.sample_ids)].to_numpy(dtype=np.float64))
@@ -114,7 +121,6 @@ def module_tests(scores: pd.DataFrame, compared: Contrasts, groups: pd.Series) -
         stream = models.new_stream(model, values.shape[1]).step(model, values)
         fits = models.finish_stream(model, stream, lambda wanted: values[:, wanted])
     found = summarise(compared.names, fits, moderated=False)
-    high = module_lists.high_by()
     rows = []
     for k, (group, against) in enumerate(compared.pairs):
         own = scores.loc[groups.index[groups == group]]
@@ -129,7 +135,7 @@ def module_tests(scores: pd.DataFrame, compared: Contrasts, groups: pd.Series) -
                     "n": len(values_there),
                     "mean": values_there.mean(),
                     "sd": values_there.std(),
-                    "share_high": (values_there > high).mean() if len(values_there) else np.nan,
+                    "share_high": (values_there > high_above[name]).mean() if len(values_there) else np.nan,
                     "effect": found.effect[k, j],
                     "standard_error": found.standard_error[k, j],
                     "statistic": found.statistic[k, j],

@@ -60,6 +60,10 @@ def test_all_assays_are_compared_and_groups_told(first: Any) -> None:
     scores = made["modules"].set_index(["assay", "module", "group", "against"])
     interferon = scores.loc[("rna", "interferon type I", "C2", "healthy")]
     assert interferon["effect"] > 2 and interferon["q_value"] < 1e-6 and interferon["n_descriptive"] == 6
+    each = made["module_scores"].query("assay == 'rna' and module == 'interferon type I'")
+    each = each.set_index("group")["score"]
+    cut = each["healthy"].mean() + 2 * each["healthy"].std()
+    assert len(each["healthy"]) == 12 and interferon["share_high"] == (each["C2"] > cut).mean() > 0.5
     assert scores.loc[("rna", "mine", "C1", "rest"), "q_value"] < 1e-3
     matched = made["module_genes"].set_index(["assay", "module"])
     assert matched.loc[("rna", "mine"), ["n_genes", "n_matched", "missing"]].tolist() == [4, 3, "absent"]

@@ -226,6 +226,7 @@ def test_columns_of_the_users_own_are_categories() -> None:
     model = fit_integrated(frame, ["articular", "stage", "site", "pain", "anti_ssa"])
     by_name = {one["name"]: [c["name"] for c in one["categories"]] for one in model["variables"]}
     assert by_name["stage"] == ["early", "late"] and by_name["site"] == ["1", "2"]
+    assert fit_integrated(frame, "articular, stage,site,pain,anti_ssa") == model
     found = score(frame, "integrated", model=model)
     assert found["integrated_known"].min() == 4 and found["integrated_reason"].iloc[5] == "missing: site"
     frame.loc[7, "stage"] = "middle"
