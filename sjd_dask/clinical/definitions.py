@@ -110,6 +110,8 @@ def _lay_over(base: dict[str, Any], given: Mapping[str, Any], what: str, depth: 
             if key not in base:
                 raise SpecError(f"{what}: nothing called {key!r} to take out{did_you_mean(key, base)}")
             del result[key]
+        elif depth >= 2 and key not in base and did_you_mean(key, base, 0.75):
+            raise SpecError(f"{what}: nothing here reads {key!r}{did_you_mean(key, base, 0.75)}")
         elif key in base and base[key] is not None and _kind(base[key]) != _kind(value):
             raise SpecError(f"{what}: {key!r} is {_kind(base[key])} and not {_kind(value)} ({value!r})")
         elif key in base and isinstance(value, Mapping):

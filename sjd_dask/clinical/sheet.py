@@ -262,8 +262,13 @@ def _resolve_headers(
     unknown: dict[str, str] = {}
     companions: dict[str, str] = {}
     taken: dict[str, Any] = {}
+    # A table may call other things "sample" or "subject"; where the id has its own name, these are not the id.
+    own = {name for name in _IDS if name in frame.columns}
     for header in frame.columns:
         found = columns.canonical(header)
+        if found is not None and found[0] in own and header != found[0]:
+            unknown[str(header)] = ""
+            continue
         if found is None:
             text = str(header)
             behind = columns.canonical(text[: -len(_UNIT_SUFFIX)]) if text.lower().endswith(_UNIT_SUFFIX) else None
@@ -281,9 +286,6 @@ def _resolve_headers(
         renamed[header] = name
         if unit is not None:
             header_units[name] = unit
-    clash = [str(header) for header in frame.columns if header not in renamed and str(header) in taken]
-    if clash:
-        raise SpecError(f"column {clash[0]!r} has the canonical name of {taken[clash[0]]!r}: keep one")
     return renamed, header_units, unknown, companions
 
 

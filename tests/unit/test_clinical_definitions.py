@@ -67,6 +67,7 @@ def test_replace_keeps_nothing_of_the_shipped_one() -> None:
         ({"itmes": {}}, "did you mean 'items'"),
         ({"items": {"renal": {"weight": "five"}}}, "'weight' is a number and not a text"),
         ({"items": {"renal": 5}}, "'renal' is a mapping and not a number"),
+        ({"items": {"renal": {"wieght": 6}}}, "did you mean 'weight'"),
         ({"items": {"rneal": None}}, "did you mean 'renal'"),
         ({"items": {"mine": 3}}, "carries no mark"),
     ],

@@ -235,3 +235,9 @@ def test_units_come_with_the_table_not_after_it() -> None:
 def test_ids_among_several_levels_of_an_index() -> None:
     index = pd.MultiIndex.from_tuples([("p", "a"), ("p", "b")], names=["person_id", "sample_id"])
     assert Sheet.read(pd.DataFrame({"renal": [0, 1]}, index=index)).ids["sample_id"].tolist() == ["a", "b"]
+
+
+def test_other_spellings_of_an_id_beside_the_id_itself_are_columns_like_any() -> None:
+    read = sheet({"person_id": ["p1", "p2"], "subject": ["x", "y"], "sample": ["tube 1", "tube 2"]})
+    assert read.ids["person_id"].tolist() == ["p1", "p2"] and read.ids["sample_id"].tolist() == ["s0", "s1"]
+    assert read.frame["subject"].tolist() == ["x", "y"] and set(read.unknown) == {"subject", "sample"}
