@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from sjd_dask.report.suppress import suppress
+from sjd_dask.report.suppress import short, suppress
 
+ALL = "all"
 PARTS = ("eligible", "undetermined", "not_eligible")
 
 
@@ -53,3 +54,23 @@ def steps_left(counts: Sequence[int], below: int) -> list[int | None]:
 def of_three(counts: Mapping[str, int], below: int) -> dict[str, int | None]:
     """Counts that add up to all who were screened."""
     return suppress(counts, below)[0]
+
+
+def persons_shown(effects: pd.DataFrame, below: int) -> list[str]:
+    """``arm / control`` for each row of effects, a star for a count that isn't shown.
+
+    The strata of a column add up to everyone, who are told: beside a single stratum of few another one is hidden.
+    """
+    shown: dict[tuple[str, str, str], int | None] = {}
+    strata = effects[effects["level"] != ALL]
+    for by, rows in strata.groupby("by"):
+        counts = {str(arm): dict(zip(one["level"], one["n_arm"], strict=True)) for arm, one in rows.groupby("arm")}
+        counts[""] = dict(zip(rows["level"], rows["n_control"], strict=True))
+        for arm, by_level in counts.items():
+            for level, n in suppress({str(level): int(n) for level, n in by_level.items()}, below)[0].items():
+                shown[str(by), level, arm] = n
+    texts = []
+    for row in effects.itertuples():
+        pair = [(str(row.arm), int(row.n_arm)), ("", int(row.n_control))]
+        texts.append(" / ".join(short(shown.get((str(row.by), str(row.level), arm), n)) for arm, n in pair))
+    return texts

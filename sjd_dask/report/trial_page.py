@@ -13,7 +13,7 @@ from sjd_dask.report.format import count, number
 from sjd_dask.report.layer_facts import Rows
 from sjd_dask.report.page import TEMPLATES, Picture, environment, picture_uri
 from sjd_dask.report.suppress import short
-from sjd_dask.report.trial_hiding import PARTS, hidden_groups, of_three, steps_left
+from sjd_dask.report.trial_hiding import PARTS, hidden_groups, of_three, persons_shown, steps_left
 
 Tables = Mapping[str, pd.DataFrame]
 MOST_BARS = 60
@@ -237,13 +237,12 @@ def _one_reanalysis(place: int, one: Mapping[str, Any], tables: Tables, below: i
     shown = ["odds_ratio", "odds_ratio_low", "odds_ratio_high"] if binary else ["effect", "low", "high"]
     effects.loc[few, [*shown, "mean_arm", "mean_control", "p_value"]] = np.nan
     effects.loc[few, "reason"] = f"fewer than {below} persons in an arm"
-    hidden = few | _given_away(effects, few)
+    persons = persons_shown(effects, below)
     drawn = pd.DataFrame(
         {
             "by": effects["by"], "level": effects["level"], "arm": effects["arm"], "effect": effects[shown[0]],
             "low": effects[shown[1]], "high": effects[shown[2]], "reason": effects["reason"],
-            "n": ["*" if gone else f"{a:,} / {b:,}" for a, b, gone in
-                  zip(effects["n_arm"], effects["n_control"], hidden, strict=True)],
+            "n": persons,
             "weight": effects["n_arm"] + effects["n_control"],
         }
     )  # fmt: skip
@@ -289,13 +288,6 @@ def _one_reanalysis(place: int, one: Mapping[str, Any], tables: Tables, below: i
         [("Effects", Rows(head, rows, len(rows)))],
         notes,
     )
-
-
-def _given_away(effects: pd.DataFrame, few: pd.Series) -> pd.Series:
-    """Rows of everyone whose counts, less those of the strata shown, would give a stratum's away."""
-    lonely = effects["by"].where(few & (effects["level"] != "all")).value_counts()
-    several = effects["arm"].nunique()
-    return (effects["level"] == "all") & effects["by"].isin(lonely[lonely <= several].index)
 
 
 def _test_said(test: Mapping[str, Any]) -> str:
