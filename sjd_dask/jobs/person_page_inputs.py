@@ -39,6 +39,7 @@ QUESTIONS = (
     ("star", "star_responder", "STAR response", "star", "star_reason"),
     ("cress", "cress_responder", "CRESS response", "cress", "cress_reason"),
 )
+MOST_ALIKE = 20_000
 OPEN = frozenset({"undecided", "undetermined", "unknown"})
 
 
@@ -160,9 +161,11 @@ def rows_of(sheet: Sheet, person: str) -> np.ndarray:
     rows = np.flatnonzero((owner.where(owner.notna(), sample) == person).to_numpy())
     if not rows.size:
         what = "person_id" if names.PERSON_ID in ids else "sample_id"
-        known = owner.where(owner.notna(), sample).unique()
+        known = pd.Series(owner.where(owner.notna(), sample).unique(), dtype=object)
+        # Only names that begin alike are compared: a sheet may have a million.
+        alike = known[known.astype(str).str.startswith(person[: len(person) // 2])].head(MOST_ALIKE)
         raise SpecError(
-            f"the sheet has no person {person!r}{did_you_mean(person, known)}: persons are in its column {what}, "
+            f"the sheet has no person {person!r}{did_you_mean(person, alike)}: persons are in its column {what}, "
             f"{len(known):,} of them"
         )
     return rows
