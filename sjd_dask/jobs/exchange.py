@@ -133,7 +133,8 @@ def exchange(
         table = _aligned(read_table(scores), read, str(scores), notes)
         columns += score_columns(table)
     if cohort is not None and calls is not None:
-        columns += call_columns(_aligned(_calls(cohort, calls), read, f"{names.CLASSES}/{calls}", notes))
+        calls = f"{names.CLASSES}/{calls.removeprefix(f'{names.CLASSES}/')}"
+        columns += call_columns(_aligned(_calls(cohort, calls), read, calls, notes))
     columns = [*sheet_columns(read, definitions, without=names_of(columns)), *columns]
     if not columns:
         raise DataError(f"{sheet}: no column that a clinical sheet knows, and no scores or calls: nothing to write")
@@ -237,8 +238,7 @@ def _aligned(table: pd.DataFrame, sheet: Sheet, where: str, notes: list[str]) ->
 def _calls(cohort: str, calls: str) -> pd.DataFrame:
     from sjd_dask.store.cohort import open_cohort
 
-    name = calls.removeprefix(f"{names.CLASSES}/")
-    table: pd.DataFrame = open_cohort(cohort).result(f"{names.CLASSES}/{name}").to_pandas()
+    table: pd.DataFrame = open_cohort(cohort).result(calls).to_pandas()
     return table if names.SAMPLE_ID in table else table.reset_index()
 
 

@@ -106,17 +106,19 @@ def test_patients_are_who_the_user_says(sjd: Sjd, home: Path) -> None:
 def cohort(home: Path) -> Path:
     calls = {
         "sample_id": ["01005a", "01005b"], "call": ["C1", None], "status": ["called", "abstained"],
-        "p_C1": [0.9, 0.55], "p_C2": [0.1, 0.45],
+        "p_C1": [0.9, 0.55], "p_C2": [0.1, 0.45], "model": ["blood@1", "blood@2"],
     }  # fmt: skip
     create_cohort(home / "cohort").publish_result("classes", "calls", {"table": pa.table(calls)}, {})
     return home / "cohort"
 
 
 def test_molecular_classes_are_measurements_and_an_abstention_says_so(sjd: Sjd, home: Path, cohort: Path) -> None:
-    options = ("--cohort", cohort, "--calls", "calls")
+    options = ("--cohort", cohort, "--calls", "classes/calls")
     assert sjd("exchange", home / "sheet.csv", home / "out", "--to", "phenopackets", *options).code == 0
     found = packet(home / "out" / "01005.json")
     labels = [one["value"]["ontologyClass"]["label"] for one in measured(found, "SJD:molecular_class")]
+    models = [one["value"]["ontologyClass"]["label"] for one in measured(found, "molecular_class_model")]
+    assert models == ["blood@1", "blood@2"]
     assert labels == ["C1", "not called: abstained"]
     assert [one["value"]["quantity"]["value"] for one in measured(found, "molecular_class_p_C2")] == [0.1, 0.45]
     assert not measured(packet(home / "out" / "lone.json"), "molecular_class")

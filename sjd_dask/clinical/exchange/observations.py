@@ -144,12 +144,13 @@ def call_columns(calls: pd.DataFrame) -> list[Column]:
     Parameters
     ----------
     calls : DataFrame
-        `call`, and `status` and `p_<class>` as far as they are there; missing rows have no call.
+        `call`, and `status`, `model` and `p_<class>` as far as they are there; missing rows have no call.
 
     Returns
     -------
     list
-        The class, or "not called: <status>" where the classifier gave none; then the probability of each class.
+        The class, or "not called: <status>" where the classifier gave none; the model that said so; the probability of
+        each class.
     """
     call = _texts(calls["call"])
     if "status" in calls:
@@ -158,6 +159,8 @@ def call_columns(calls: pd.DataFrame) -> list[Column]:
         for row in np.flatnonzero(refused):
             call[row] = f"not called: {status[row]}"
     found: list[Column] = [Answer(CALL, "molecular class of the blood sample", call)]
+    if "model" in calls:
+        found.append(Answer(f"{CALL}_model", "model that gave the molecular class", _texts(calls["model"])))
     for name in map(str, calls.columns):
         if name.startswith(names.PROBABILITY):
             values = calls[name].to_numpy(dtype=np.float64)
