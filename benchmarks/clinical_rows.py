@@ -15,11 +15,17 @@ from sjd_dask.clinical import load_definition
 
 Row = Any  # pandas' row: a Series
 Answer = bool | None
+WORDS = {True: "positive", False: "negative", None: "unknown"}
 
 
 def known(value: Any) -> bool:
     """Whether a cell holds a number."""
     return value is not None and not (isinstance(value, float) and math.isnan(value))
+
+
+def reason(missing: list[str]) -> str:
+    """Why a score is open."""
+    return f"missing: {', '.join(missing)}" if missing else ""
 
 
 def any_of(answers: list[Answer]) -> Answer:
@@ -59,8 +65,10 @@ class Rows:
             "essdai": low if low == high else math.nan,
             "essdai_min": low,
             "essdai_max": high,
+            "essdai_known": len(table["items"]) - len(missing),
+            "essdai_items": len(table["items"]),
             "essdai_activity": least if least == most else None,
-            "essdai_reason": f"missing: {', '.join(missing)}" if missing else "",
+            "essdai_reason": reason(missing),
         }
 
     def scales(self, row: Row) -> tuple[float, float]:
@@ -72,7 +80,17 @@ class Rows:
     def esspri(self, row: Row) -> dict[str, Any]:
         """Value and bounds."""
         low, high = self.scales(row)
-        return {"esspri": low if low == high else math.nan, "esspri_min": low, "esspri_max": high}
+        missing = [name for name in ("dryness", "fatigue", "pain") if not known(row[name])]
+        cut = self.tables["esspri"]["acceptable"]["below"]
+        return {
+            "esspri": low if low == high else math.nan,
+            "esspri_min": low,
+            "esspri_max": high,
+            "esspri_known": 3 - len(missing),
+            "esspri_items": 3,
+            "esspri_acceptable": 1.0 if high < cut else 0.0 if low >= cut else math.nan,
+            "esspri_reason": reason(missing),
+        }
 
     def test(self, row: Row, test: dict[str, Any]) -> Answer:
         """One test of the classification: worse eye, one value, or a flag."""
@@ -92,31 +110,65 @@ class Rows:
         return False if flag is not None and known(row[flag]) and not row[flag] else found
 
     def acr_eular(self, row: Row) -> dict[str, Any]:
-        """Observed and attainable points."""
+        """Observed and attainable points, class, entry, exclusion, and each item."""
+        table = self.tables["acr_eular"]
         low = high = 0.0
-        for item in self.tables["acr_eular"]["items"].values():
-            answer = any_of([self.test(row, one) for one in item["tests"].values()])
-            low += item["points"] * (answer is True)
-            high += item["points"] * (answer is not False)
-        return {"acr_eular": low if low == high else math.nan, "acr_eular_min": low, "acr_eular_max": high}
+        items = {}
+        for name, item in table["items"].items():
+            items[name] = any_of([self.test(row, one) for one in item["tests"].values()])
+            low += item["points"] * (items[name] is True)
+            high += item["points"] * (items[name] is not False)
+        flags = [bool(row[name]) if known(row[name]) else None for name in table["entry"]]
+        domains = [row[name] > 0 if known(row[name]) else None for name in table["activity"]["domains"]]
+        entered = any_of([*flags, *domains])
+        excluded = any_of([bool(row[name]) if known(row[name]) else None for name in table["exclusions"]])
+        cut = table["met_at"]["points"]
+        is_met = True if low >= cut else False if high < cut else None
+        if excluded:
+            klass = "excluded"
+        elif entered is False:
+            klass = "not_entered"
+        else:
+            klass = {True: "definite", False: "no", None: "undecided"}[is_met]
+        parts = [is_met, entered, None if excluded is None else not excluded]
+        whole = False if False in parts else None if None in parts else True
+        missing = [name for name, one in items.items() if one is None]
+        return {
+            "acr_eular": low if low == high else math.nan,
+            "acr_eular_min": low,
+            "acr_eular_max": high,
+            "acr_eular_known": len(items) - len(missing),
+            "acr_eular_items": len(items),
+            "acr_eular_reason": reason(missing),
+            "acr_eular_class": klass,
+            "acr_eular_met": math.nan if whole is None else float(whole),
+            "acr_eular_entry": {True: "met", False: "not_met", None: "unknown"}[entered],
+            "acr_eular_exclusion": {True: "present", False: "none", None: "unknown"}[excluded],
+            **{f"acr_eular_item_{name}": WORDS[one] for name, one in items.items()},
+        }
 
     def star(self, row: Row) -> dict[str, Any]:
-        """Points of a visit after the baseline, and the responder."""
+        """Points of a visit after the baseline, each domain, and the responder."""
         base, table = self.baselines[row["person_id"]], self.tables["star"]
-        if base["sample_id"] == row["sample_id"]:
-            return {"star": math.nan, "star_min": math.nan, "star_max": math.nan, "star_responder": None}
-        answers: dict[str, list[Answer]] = {}
-        for one in table["tests"].values():
-            answers.setdefault(one["domain"], []).append(self._responds(one, base, row))
-        low = high = 0.0
-        for name, domain in table["domains"].items():
-            answer = any_of(answers[name])
-            low += domain["points"] * (answer is True)
-            high += domain["points"] * (answer is not False)
+        follows = base["sample_id"] != row["sample_id"]
+        answers: dict[str, list[Answer]] = {name: [] for name in table["domains"]}
+        for one in table["tests"].values() if follows else ():
+            answers[one["domain"]].append(self._responds(one, base, row))
+        met = {name: any_of(one) for name, one in answers.items()}
+        low = float(sum(domain["points"] * (met[name] is True) for name, domain in table["domains"].items()))
+        high = float(sum(domain["points"] * (met[name] is not False) for name, domain in table["domains"].items()))
         cut = table["responder"]["at_least"]
         responder = "yes" if low >= cut else "no" if high < cut else "undetermined"
-        value = low if low == high else math.nan
-        return {"star": value, "star_min": low, "star_max": high, "star_responder": responder}
+        missing = [name for name, one in met.items() if one is None]
+        return {
+            "star": low if low == high else math.nan,
+            "star_min": low if follows else math.nan,
+            "star_max": high if follows else math.nan,
+            "star_responder": responder if follows else None,
+            **{f"star_{name}": math.nan if one is None else float(one) for name, one in met.items()},
+            "star_baseline": base["sample_id"],
+            "star_reason": reason(missing) if follows else "the baseline visit",
+        }
 
     def _interval(self, test: dict[str, Any], row: Row) -> tuple[float, float]:
         if test.get("measure") == "clinessdai":

@@ -20,6 +20,7 @@ import pandas as pd
 import pyarrow as pa
 
 from sjd_dask import names
+from sjd_dask.clinical.columns import column_dictionary
 from sjd_dask.clinical.measures import Measure
 from sjd_dask.errors import DataError
 from sjd_dask.jobs.score_table import as_table
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from sjd_dask.runtime.cluster import Cluster
     from sjd_dask.runtime.here import Here
 
-# Some tenths of a second of scoring, and some tens of megabytes.
-PARTITION_ROWS = 50_000
+# About a second of scoring all measures, and some hundreds of megabytes; what a part costs by itself is small beside.
+PARTITION_ROWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def score_in_partitions(
         with writing(str(target.parent), "nothing was scored"):
             folder = tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".parts", dir=target.absolute().parent)
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        frame, problems = _plain(sheet)
+        frame, problems = _plain(sheet, opened.definitions)
         partitions = _write_parts(frame, order, borders, Path(folder))
         work = ScoreSheetWork(folder, tuple(one.name for one in chosen), opened.definitions, dict(options))
         parts = PartStore(Files(folder), "score", 1)
@@ -121,7 +122,7 @@ def _cut(frame: pd.DataFrame, by_person: bool, size: int) -> tuple[np.ndarray | 
     return order, [0, *np.cumsum(np.bincount(part, minlength=n_parts)).tolist()]
 
 
-def _plain(sheet: Sheet) -> tuple[pd.DataFrame, list[DataError]]:
+def _plain(sheet: Sheet, definitions: Any) -> tuple[pd.DataFrame, list[DataError]]:
     """The sheet with its numbers checked and in their own units, and what was wrong with columns that stay as they are.
 
     Nothing is refused here: a column that no measure reads may hold anything.
@@ -131,11 +132,12 @@ def _plain(sheet: Sheet) -> tuple[pd.DataFrame, list[DataError]]:
     ]
     frame = sheet.frame.drop(columns=companions)
     problems = []
+    specs = column_dictionary(definitions).specs
     for name in sheet.recognised:
+        if specs[name]["kind"] not in ("number", "level", "flag"):
+            continue
         try:
             frame[name] = sheet.number(name)
-        except TypeError:  # ids, dates, categories
-            continue
         except DataError as error:
             problems.append(error)
     return frame, problems
