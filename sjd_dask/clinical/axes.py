@@ -58,8 +58,8 @@ def axes(
 
     References
     ----------
-    Three axes at every visit, the dominant one with its margin, endpoints to match: seed editorial (P). It gives no
-    cut-offs: all are configuration, ``definitions/axes.yaml`` (K).
+    Three axes at every visit, the dominant one with its margin, endpoints to match: editorial on the three axes (P). It
+    gives no cut-offs: all are configuration, ``definitions/axes.yaml`` (K).
     """
     positions = axis_positions(sheet, definitions=definitions, domains=domains, laboratory=laboratory)
     options = {"definitions": definitions, "domains": domains, "laboratory": laboratory}
@@ -232,7 +232,7 @@ def _what_follows(
 ) -> dict[str, np.ndarray]:
     """Endpoints that read the dominant axis, and whether the disease is of the kind targeted immunotherapy is for."""
     codes, different = pd.factorize(pd.Series(dominant))
-    texts = [", ".join(endpoints_for(one, definitions=definitions)) for one in different]
+    texts = ["; ".join(endpoints_for(one, definitions=definitions)) for one in different]
     sent = [float(one in table["immunotherapy"]["dominant"]) for one in different]
     found = np.array([*sent, np.nan])[codes]
     if table["immunotherapy"]["early_inflammatory_gland"]:
@@ -266,7 +266,7 @@ def _gland_columns() -> tuple[str, ...]:
 _COLUMNS: dict[str, tuple[str, str]] = {
     "axis1_state": ("text", "active or inactive; missing where open"),
     **_number_columns("axis1_position", _UNITS[1]),
-    "axis1_organs": ("text", "ESSDAI domains known to be active"),
+    "axis1_organs": ("text", "ESSDAI domains known to be active, separated by semicolons"),
     "axis1_reason": ("text", "what is missing"),
     "axis2_state": ("text", "impaired or not impaired; missing where open"),
     **_number_columns("axis2_position", _UNITS[2]),
@@ -278,7 +278,7 @@ _COLUMNS: dict[str, tuple[str, str]] = {
             **_number_columns(f"axis2_{part}_position", f"{part} of the glands, 0 to 1"),
         }.items()
     },
-    "axis2_positive": ("text", "gland tests known to be positive"),
+    "axis2_positive": ("text", "gland tests known to be positive, separated by semicolons"),
     "axis2_early_inflammatory": ("flag", "early, inflammatory disease of the glands; missing where open"),
     "axis2_reason": ("text", "what is missing"),
     "axis3_state": (
@@ -288,7 +288,7 @@ _COLUMNS: dict[str, tuple[str, str]] = {
     **_number_columns("axis3_position", _UNITS[3]),
     "axis3_high_burden": ("flag", "high burden of symptoms; missing where open"),
     "axis3_amplification": ("flag", "a high burden with evidence of amplification; missing where open"),
-    "axis3_evidence": ("text", "evidence of amplification that is recorded as present"),
+    "axis3_evidence": ("text", "evidence of amplification recorded as present, separated by semicolons"),
     "axis3_reason": ("text", "what is missing"),
     **{
         name: text
@@ -298,11 +298,14 @@ _COLUMNS: dict[str, tuple[str, str]] = {
         ).items()
     },
     "dominant": ("text", f"{', '.join(AXES)} or none dominates; missing where open"),
-    "dominant_possible": ("text", "what the dominant axis may turn out to be, separated by commas"),
+    "dominant_possible": ("text", "what the dominant axis may turn out to be, separated by semicolons"),
     **_number_columns("dominant_margin", "percentiles between the two highest axes"),
     "dominant_reason": ("text", "why none dominates, or what leaves it open"),
     "axes_reference": ("text", "name of the reference cohort"),
-    "axes_endpoints": ("text", "endpoints that read the dominant axis; missing where that is open"),
+    "axes_endpoints": (
+        "text",
+        "endpoints that read the dominant axis, separated by semicolons; missing where that is open",
+    ),
     "axes_immunotherapy": ("flag", "the kind of disease targeted immunotherapy is for; missing where open"),
 }
 

@@ -15,7 +15,7 @@ from sjd_dask.clinical.axes import axes
 from sjd_dask.clinical.axis_reference import AxisReference
 from sjd_dask.clinical.definitions import Overrides, did_you_mean
 from sjd_dask.clinical.measures import Measure
-from sjd_dask.clinical.reasons import texts_at
+from sjd_dask.clinical.reasons import missing_reason, texts_at
 from sjd_dask.clinical.sheet import Sheet
 from sjd_dask.clinical.threeway import any_of
 from sjd_dask.clinical.visits import sheet_baselines, sheet_previous
@@ -53,7 +53,8 @@ def axes_change(
         ``axes_since`` (sample id of the earlier visit, None where there is none); for N = 1, 2, 3 ``axisN_change``
         (later less earlier position; NaN where open), its ``_min`` and ``_max`` under the missing items of both visits,
         ``axisN_moved`` (``inactive -> active``; empty where the state is the same, None where open);
-        ``dominant_moved``; ``axes_changed`` (1 where a state did, 0 where none did, NaN open).
+        ``dominant_moved``; ``axes_changed`` (1 where a state did, 0 where none did, NaN open); ``axes_change_reason``
+        (axes whose move is open, or that there is no earlier visit).
 
     Raises
     ------
@@ -85,6 +86,8 @@ def axes_change(
         same.append(moved)
     columns["dominant_moved"], _ = _moved(now["dominant"], before)
     columns["axes_changed"] = any_of(*same)
+    shown = missing_reason(~np.isnan(np.column_stack(same)), ["systemic", "gland", "symptoms"], "open: ")
+    columns["axes_change_reason"] = np.where(there, shown, "no earlier visit")
     return pd.DataFrame(columns)
 
 
@@ -132,5 +135,6 @@ MEASURE = Measure(
         },
         "dominant_moved": ("text", "dominant axis before and after; empty where the same, missing where open"),
         "axes_changed": ("flag", "whether a state changed; missing where open"),
+        "axes_change_reason": ("text", "axes whose move is open, or that there is no earlier visit"),
     },
 )

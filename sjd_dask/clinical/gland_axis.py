@@ -96,8 +96,8 @@ def gland_axis(sheet: Sheet, *, definitions: Overrides | None = None) -> GlandAx
 
     References
     ----------
-    Parts and tests: seed editorial (P for what belongs to the axis, K for cut-offs of the editorial, which gives none).
-    Cut-offs of tests: definition `glands` (P). Lines between cut-off, health and the worst value: K.
+    What belongs to the axis: editorial on the three axes (P), which gives no cut-offs. Cut-offs of tests: definition
+    `glands` (P). Parts, and lines between cut-off, health and the worst value: our configuration (K).
     """
     table = load_definition("axes", definitions)
     glands = load_definition("glands", definitions)

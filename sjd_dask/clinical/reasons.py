@@ -105,7 +105,7 @@ def texts_at(codes: np.ndarray, texts: Sequence[str | None]) -> Any:
 
 
 def listed(present: Sequence[np.ndarray], names: Sequence[str]) -> Any:
-    """Names of what is present in each row, joined by commas; empty where nothing is.
+    """Names of what is present in each row, separated by semicolons; empty where nothing is.
 
     Parameters
     ----------
@@ -118,4 +118,4 @@ def listed(present: Sequence[np.ndarray], names: Sequence[str]) -> Any:
     for place, one in enumerate(present):
         word |= np.asarray(one, dtype=np.int64) << place
     codes, patterns = pd.factorize(word)
-    return texts_at(codes, [", ".join(name for i, name in enumerate(names) if int(bits) >> i & 1) for bits in patterns])
+    return texts_at(codes, ["; ".join(name for i, name in enumerate(names) if int(bits) >> i & 1) for bits in patterns])

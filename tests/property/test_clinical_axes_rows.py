@@ -124,7 +124,7 @@ def test_dominance_is_what_every_completion_agrees_on(data: Any) -> None:
     margin = ranked[:, 2] - ranked[:, 1]
     leads = (margin >= 10) & (flags[np.arange(len(top)), top] == 1)
     possible = {(*axes, "none dominates")[one] for one in np.where(leads, top, 3)}
-    assert set(found["dominant_possible"][0].split(", ")) == possible
+    assert set(found["dominant_possible"][0].split("; ")) == possible
     said = found["dominant"][0]
     assert possible == {said} if pd.notna(said) else len(possible) > 1
     assert (found["dominant_margin_min"][0], found["dominant_margin_max"][0]) == (margin.min(), margin.max())

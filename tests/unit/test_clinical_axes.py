@@ -56,7 +56,7 @@ def cohort(n: int = 41) -> AxisReference:
 def test_systemic_activity_starts_at_five_points(levels: dict[str, int], points: int, state: str) -> None:
     found = one(**{**QUIET, **levels})
     assert (found["axis1_state"], found["axis1_position"]) == (state, points)
-    assert found["axis1_organs"] == ", ".join(name for name in DOMAINS if name in levels)
+    assert found["axis1_organs"] == "; ".join(name for name in DOMAINS if name in levels)
 
 
 def test_each_missing_domain_leaves_the_state_open_only_where_it_decides() -> None:
@@ -328,11 +328,11 @@ def test_overlapping_ranges_leave_dominance_open_and_apart_ones_do_not() -> None
 
 
 def test_endpoints_and_immunotherapy_follow_the_dominant_axis() -> None:
-    assert placed((30, 0.25, 2.5), states=ALL)["axes_endpoints"] == "essdai, clinessdai"
+    assert placed((30, 0.25, 2.5), states=ALL)["axes_endpoints"] == "essdai; clinessdai"
     assert placed((30, 0.25, 2.5), states=ALL)["axes_immunotherapy"] == 1
     symptoms = placed((10, 0.25, 7.5), states=ALL)
-    assert symptoms["axes_endpoints"].split(", ")[0] == "esspri" and np.isnan(symptoms["axes_immunotherapy"])
-    assert placed((20, 0.5, 5), states=ALL)["axes_endpoints"] == "star, cress"
+    assert symptoms["axes_endpoints"].split("; ")[0] == "esspri" and np.isnan(symptoms["axes_immunotherapy"])
+    assert placed((20, 0.5, 5), states=ALL)["axes_endpoints"] == "star; cress"
     assert pd.isna(placed((30, 0.25, 2.5), states=(None, "impaired", "high burden"))["axes_endpoints"])
     frame = pd.DataFrame([{"sample_id": "S1", **QUIET, **HEALTHY_GLANDS, **EASY, **NO_EVIDENCE, "focus_score": 2}])
     assert score(frame, "axes", reference=cohort())["axes_immunotherapy"].tolist() == [1]  # early, inflammatory glands

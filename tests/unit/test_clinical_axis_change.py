@@ -28,6 +28,7 @@ def test_against_the_visit_before_whatever_the_order_of_the_rows() -> None:
         assert found["axis1_moved"].tolist()[1:] == ["inactive -> active", "", "active -> inactive"]
         assert found["axis3_moved"].tolist()[1:] == ["", "high burden -> low burden", "low burden -> high burden"]
         assert found["axis2_moved"].isna().all()
+        assert found["axes_change_reason"].tolist() == ["no earlier visit", *["open: gland"] * 3]
         np.testing.assert_equal(found["axes_changed"].to_numpy(), [np.nan, 1, 1, 1])
 
 
