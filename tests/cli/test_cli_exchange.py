@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from sjd_dask.clinical.exchange import omop
 from sjd_dask.clinical.exchange.phenopackets import check_packet
 from sjd_dask.errors import DataError
 from sjd_dask.store.cohort import create_cohort
@@ -159,6 +160,16 @@ def test_omop_rows(sjd: Sjd, home: Path) -> None:
     assert list(open_score["value_as_number"]) == [1.3333333333333333, 4.666666666666667]
     assert of("esspri")["operator_concept_id"].isna().sum() == 2 and 4 not in set(of("esspri")["visit_occurrence_id"])
     assert list(of("acr_eular_class")["value_source_value"]) == ["definite", "undecided", "no"]
+
+
+def test_rows_do_not_depend_on_the_pieces_they_are_made_in(
+    sjd: Sjd, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, cut = home / "whole", home / "cut"
+    assert sjd("exchange", home / "sheet.csv", whole, "--to", "omop", "--scores", home / "scores.csv").code == 0
+    monkeypatch.setattr(omop, "BLOCK", 1)
+    assert sjd("exchange", home / "sheet.csv", cut, "--to", "omop", "--scores", home / "scores.csv").code == 0
+    assert (whole / "measurement.csv").read_bytes() == (cut / "measurement.csv").read_bytes()
 
 
 def test_concepts_and_numbers_of_persons_are_the_users(sjd: Sjd, home: Path) -> None:
