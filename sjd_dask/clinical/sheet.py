@@ -58,6 +58,7 @@ class Sheet:
         self._columns = columns
         self._divide = divide
         self._numbers: dict[str, np.ndarray] = {}
+        self._ids: pd.DataFrame | None = None
         self._sample_ids = frame[names.SAMPLE_ID].to_numpy(dtype=object)
 
     @classmethod
@@ -111,10 +112,11 @@ class Sheet:
     @property
     def ids(self) -> pd.DataFrame:
         """``sample_id``, ``person_id``, ``visit``, ``date`` as far as they are there; ids as text, date as a date."""
-        result = self.frame[[name for name in _IDS if name in self.frame.columns]].reset_index(drop=True)
-        if names.DATE in result.columns:
-            result[names.DATE] = self._dates()
-        return result
+        if self._ids is None:
+            self._ids = self.frame[[name for name in _IDS if name in self.frame.columns]].reset_index(drop=True)
+            if names.DATE in self._ids.columns:
+                self._ids[names.DATE] = self._dates()
+        return self._ids.copy()
 
     @property
     def recognised(self) -> list[str]:
