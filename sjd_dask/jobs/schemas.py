@@ -16,6 +16,8 @@ _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 TRIAL = "trial"
 # What `sjd score` reads and writes.
 SHEET, SCORES, MAPPING = "clinical-sheet", "scores", "clinical-mapping"
+# The files that `sjd score --model` takes.
+CLUSTERS, MODULES = "cluster-model", "module-reference"
 
 
 def association_columns() -> dict[str, str]:
@@ -25,7 +27,7 @@ def association_columns() -> dict[str, str]:
 
 def schema_names() -> list[str]:
     """Names that :func:`schema_text` knows."""
-    return [*JOBS, TRIAL, SHEET, MAPPING, SCORES, *TABLES]
+    return [*JOBS, TRIAL, SHEET, MAPPING, SCORES, CLUSTERS, MODULES, *TABLES]
 
 
 def schema_text(name: str) -> str:
@@ -51,6 +53,14 @@ def schema_text(name: str) -> str:
             MAPPING: clinical_schema.mapping_schema,
         }
         schema = {"$schema": _DRAFT, **makers[name]()}
+    elif name == CLUSTERS:
+        from sjd_dask.clinical.multinomial_file import MultinomialModel
+
+        schema = {"$schema": _DRAFT, **MultinomialModel.model_json_schema()}
+    elif name == MODULES:
+        from sjd_dask.clinical.module_scores import ModuleReference
+
+        schema = {"$schema": _DRAFT, **ModuleReference.model_json_schema()}
     elif name in TABLES:
         schema = {"$schema": _DRAFT, **TABLES[name].schema(name)}
     else:
