@@ -373,7 +373,7 @@ def _reanalysis(
     facts["sections"] += [] if place else ["reanalysis"]
     facts.setdefault("reanalysis", []).append(
         {
-            "endpoint": spec.endpoint, "kind": spec.kind, "control": spec.control, "baseline": spec.baseline,
+            "endpoint": spec.endpoint, "kind": spec.kind, "control": found.control, "baseline": spec.baseline,
             "improvement": "up" if spec.kind == "binary" else spec.improvement, "tables": ending,
             "interactions": rows_of(found.interactions), "notes": [*said, *found.notes],
         }

@@ -21,6 +21,8 @@ from sjd_dask.jobs.sheet_files import read_table
 
 # Columns that a person's call becomes.
 CLASS = "molecular_class"
+# Short names, where the sheet has no column of that name.
+SHORT = {"class": CLASS, "axis": "dominant"}
 _OF_CALLS = {"call": CLASS, "status": "class_status", "confidence": "class_confidence"}
 
 
@@ -92,6 +94,8 @@ def screened_persons(
     opened = open_sheet(path, mapping=mapping, units=units, definitions=definitions)
     sheet = opened.read()
     notes: list[str] = []
+    short = {name: SHORT[name] for name in wanted if name in SHORT and name not in sheet.frame}
+    wanted = {short.get(name, name): where for name, where in wanted.items()}
     _known_columns(sheet, wanted, calls is not None)
     measures = tuple(_measures(sheet, wanted) if scores is None else [find_measure(one).name for one in scores])
     frame = _checked(sheet, wanted)
@@ -105,6 +109,7 @@ def screened_persons(
     if calls is not None:
         frame, note = join_calls(frame, calls)
         notes.append(note)
+    frame = frame.assign(**{name: frame[column] for name, column in short.items()})
     absent = []
     for name in wanted:
         known = canonical_name(name, definitions)

@@ -154,6 +154,18 @@ def test_a_list_in_use_is_continued_and_never_replaced(sjd: Sjd, home: Path) -> 
     assert {one.name for one in (home / "out").iterdir() if one.name.startswith(".")} == set()
 
 
+def test_class_for_short(sjd: Sjd, home: Path) -> None:
+    rules = {"include": [{"name": "class", "when": "class in ['C1', 'C3']"}]}
+    again = {"table": "done.csv", "endpoint": "change", "by": "class"}
+    done = sjd("trial", protocol(home, "criteria feasibility reanalysis", criteria=rules, feasibility={"by": "class"},
+                                 reanalysis=again))  # fmt: skip
+    assert done.code == 0, done.err
+    counts = read(home, "feasibility").set_index(["by", "level"])["eligible"]
+    assert counts[("class", "C1")] == 19 and counts[("class", "C2")] == 0
+    assert read(home, "reanalysis")["level"].tolist() == ["all", "C1", "C2", "C3"]
+    assert set(read(home, "reanalysis")["control"]) == {"placebo"}
+
+
 def test_a_sheet_with_names_of_its_own(sjd: Sjd, home: Path) -> None:
     assert sjd("trial", protocol(home, "criteria")).code == 0
     before = read(home, "eligibility")

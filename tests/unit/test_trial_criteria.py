@@ -68,11 +68,18 @@ def test_a_cut_off_is_met_within_rounding() -> None:
     np.testing.assert_array_equal(evaluate("`odd name` >= 1", frame.assign(**{"odd name": [1, 0, 2]})), [1, 0, 1])
 
 
+def test_the_word_class_is_a_column_and_a_text_stays_as_it_is() -> None:
+    frame = pd.DataFrame({"class": ["first class", "C1", None], "molecular_class": ["C2", "C1", "C1"]})
+    np.testing.assert_array_equal(evaluate("class == 'first class'", frame), [1, 0, np.nan])
+    np.testing.assert_array_equal(evaluate("class in ['C1'] or molecular_class == 'C2'", frame), [1, 1, np.nan])
+    assert read_criterion("class == 'a' and `class` != \"class\"").columns == ("class",)
+
+
 @pytest.mark.parametrize(
     ("query", "said"),
     [
         ("esdai >= 5", "did you mean 'essdai'"),
-        ("class == 'C1'", "molecular_class"),
+        ("class == 'C1'", "names the column 'class'"),
         ("group > 5", "text with a number"),
         ("essdai", "0 and 1"),
         ("essdai + group > 1", "which is text"),

@@ -67,6 +67,8 @@ def test_rules_of_templates_stand_first_and_each_query_is_read_at_once() -> None
 
 
 def test_one_reanalysis_is_a_list_of_one() -> None:
+    short = parse_protocol({**BASE, "sheet": "s.csv", "feasibility": {"by": "class"}})
+    assert short.feasibility is not None and short.feasibility.by == ["class"]
     one = parse_protocol({**BASE, "reanalysis": FINISHED})
     assert one == parse_protocol({**BASE, "reanalysis": [FINISHED]})
     assert parse_protocol(one.model_dump()) == one

@@ -144,6 +144,14 @@ def test_what_is_refused(change: dict[str, Any], options: dict[str, Any], error:
         run(table, **options)
 
 
+def test_the_control_is_found_where_one_arm_is_called_so() -> None:
+    table = trial(60, {"C1": 0.0, "C3": -3.0}, 12)
+    assert run(table, control=None).control == "placebo"
+    pd.testing.assert_frame_equal(run(table, control=None).effects, run(table).effects)
+    with pytest.raises(SpecError, match="not exactly one"):
+        run(table.replace({"arm": {"placebo": "usual care"}}), control=None)
+
+
 def test_one_arm_is_no_trial() -> None:
     with pytest.raises(DataError, match="one arm only"):
         run(trial(40, {"C1": 0.0, "C3": 1.0}, 11).assign(arm="placebo"))

@@ -32,6 +32,8 @@ _ALLOWED = (
 )
 # A value this near to a cut-off, relatively, is at it: as the scores compare.
 _RELATIVE = 1e-9
+# Texts in quotes, passed over, or the bare word.
+_CLASS = re.compile(r""""[^"]*"|'[^']*'|\bclass\b""")
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,13 @@ def read_criterion(query: str, where: str = "when") -> Criterion:
         It can't be read, or holds what is not allowed.
     """
     quoted, expression = unquote(query)
+    # `class` is a word of Python's own, and of everyone who writes a protocol.
+    expression = _CLASS.sub(lambda one: "quoted_class_" if one[0] == "class" else one[0], " ".join(expression.split()))
+    quoted["quoted_class_"] = "class"
     try:
-        tree = ast.parse(" ".join(expression.split()), mode="eval").body
+        tree = ast.parse(expression, mode="eval").body
     except SyntaxError as error:
-        hint = "; the class of a person is the column `molecular_class`" if re.search(r"\bclass\b", query) else ""
-        raise SpecError(f"`{where}: {query}` can't be read: {error.msg}{hint}") from None
+        raise SpecError(f"`{where}: {query}` can't be read: {error.msg}") from None
     named = [quoted.get(one.id, one.id) for one in ast.walk(tree) if isinstance(one, ast.Name)]
     return Criterion(query, tree, quoted, tuple(dict.fromkeys(named)))
 

@@ -18,6 +18,13 @@ from sjd_dask.errors import SpecError
 
 Text = Annotated[str, Field(min_length=1)]
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+# One name, or a list of them.
+Names = Annotated[
+    list[Text],
+    BeforeValidator(
+        lambda given: [given] if isinstance(given, str) else given, json_schema_input_type=Text | list[Text]
+    ),
+]
 # Sections that read the screened persons.
 _OF_PERSONS = ("criteria", "template", "feasibility", "design_shares")
 
@@ -48,7 +55,7 @@ class Criteria(Part):
 class FeasibilitySpec(Part):
     """Counts of those who could enter."""
 
-    by: list[Text] = Field(default_factory=list, description="Columns to count by: molecular_class, dominant, site.")
+    by: Names = Field(default_factory=list, description="Columns to count by: class, axis, site, ...")
     needed: int | None = Field(None, ge=1, description="Persons the trial needs: how many are to be screened for them.")
 
 
@@ -74,9 +81,11 @@ class ReanalysisSpec(Part):
     table: Text = Field(description="A row for each person randomised: .csv, .tsv(.gz) or .parquet.")
     endpoint: Text
     arm: Text = Field("arm", description="Column of the arms.")
-    control: Text = Field(description="The arm that the others are compared with.")
-    by: list[Text] = Field(
-        min_length=1, description="Columns of the table, or by person_id of the screened sheet, with molecular_class."
+    control: Text | None = Field(
+        None, description="The arm that the others are compared with; default: the one called placebo or control."
+    )
+    by: Names = Field(
+        min_length=1, description="Columns of the table, or by person_id of the screened persons: class, axis, ..."
     )
     kind: Literal["continuous", "binary"] = "continuous"
     baseline: Text | None = Field(None, description="Column to adjust for.")
@@ -106,7 +115,7 @@ class Protocol(Part):
     calls: str | None = Field(
         None,
         description="Molecular classes: classes/NAME of the cohort, or a table with sample_id or person_id, and call. "
-        "They become the column molecular_class.",
+        "They become the column molecular_class, or class for short.",
     )
     mapping: str | None = Field(
         None, description="Mapping file of a sheet with column names of its own (`sjd schema clinical-mapping`)."

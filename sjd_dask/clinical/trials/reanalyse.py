@@ -21,6 +21,7 @@ ALL = "all"
 CONTINUOUS, BINARY = "continuous", "binary"
 _LEVEL = 0.95
 _MOST_LEVELS = 40
+_CONTROLS = ("placebo", "control")
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,15 @@ class Reanalysis:
         ``p_holm`` (over the columns), ``levels``, ``left_out`` (levels that could not be compared), ``reason``.
     counts : DataFrame
         ``by``, ``level``, ``arm``, ``randomised``, ``analysed``, ``without_endpoint``, ``without_baseline``.
+    control : str
+        The arm the others are compared with.
     notes : list of str
     """
 
     effects: pd.DataFrame
     interactions: pd.DataFrame
     counts: pd.DataFrame
+    control: str = ""
     notes: list[str] = field(default_factory=list)
 
 
@@ -64,8 +68,8 @@ def reanalyse(
     *,
     endpoint: str,
     arm: str,
-    control: str,
     by: Sequence[str],
+    control: str | None = None,
     kind: Literal["continuous", "binary"] = "continuous",
     baseline: str | None = None,
     missing: Literal["complete", "non_responder"] = "complete",
@@ -85,11 +89,13 @@ def reanalyse(
     endpoint : str
         A number, or 0/1 of a binary endpoint. Of binary endpoints, missing is left out (``complete``) or counted as no
         response (``non_responder``), never by itself.
-    arm, control : str
-        The column of arms, and the arm the others are compared with.
+    arm : str
+        The column of arms.
     by : sequence of str
         Columns of strata, each analysed by itself; a person without a value is in the stratum ``unknown``, which is
         shown but doesn't enter the interaction test.
+    control : str, optional
+        The arm that the others are compared with; default: the only one called placebo or control.
     kind : {"continuous", "binary"}
     baseline : str, optional
         A number to adjust for; persons without it are left out.
@@ -156,7 +162,7 @@ def reanalyse(
         from sjd_dask.kernels.multiplicity import adjust
 
         found.insert(6, "p_holm", adjust(found["p_value"].to_numpy(dtype=float), "holm"))
-    return Reanalysis(pd.DataFrame(effects), found, pd.concat(counts, ignore_index=True), notes)
+    return Reanalysis(pd.DataFrame(effects), found, pd.concat(counts, ignore_index=True), arms[0], notes)
 
 
 # ---- reading ----
@@ -172,7 +178,7 @@ def _numbers(table: pd.DataFrame, column: str) -> Floats:
     return values
 
 
-def _arms(table: pd.DataFrame, column: str, control: str) -> tuple[NDArray[np.int64], list[str]]:
+def _arms(table: pd.DataFrame, column: str, control: str | None) -> tuple[NDArray[np.int64], list[str]]:
     gone = np.flatnonzero(table[column].isna())
     if gone.size:
         raise DataError(
@@ -180,6 +186,14 @@ def _arms(table: pd.DataFrame, column: str, control: str) -> tuple[NDArray[np.in
         )
     text = level_text(table[column])
     known = sorted(set(text))
+    if control is None:
+        named = [one for one in known if one.casefold() in _CONTROLS]
+        if len(named) != 1:
+            raise SpecError(
+                f"`reanalysis: control` is not given, and of the arms {', '.join(known)} not exactly one is called "
+                f"{' or '.join(_CONTROLS)}: name the arm that the others are compared with"
+            )
+        control = named[0]
     if control not in known:
         raise SpecError(
             f"`reanalysis: control` is {control!r}, and the column {column!r} holds {', '.join(known)}"
