@@ -45,6 +45,9 @@ def person(
     reference: Annotated[
         Path | None, typer.Option("--reference", metavar="FILE", help="Reference cohort of the axes; default: SHEET.")
     ] = None,
+    samples: Annotated[
+        str | None, typer.Option("--samples", metavar="QUERY", help="Rows to read, such as \"disease == 'patient'\".")
+    ] = None,
     below: Annotated[
         int, typer.Option("--suppress-below", min=0, help="Page of all: counts of fewer people are not shown.")
     ] = 5,
@@ -56,7 +59,7 @@ def person(
 
     given: dict[str, Any] = {
         "mapping": mapping, "units": unit_pairs(units or []), "definitions": definition_files(definition or []),
-        "reference": reference, "cohort": cohort, "calls": calls,
+        "reference": reference, "cohort": cohort, "calls": calls, "samples": samples,
     }  # fmt: skip
     if who is not None:
         from sjd_dask.jobs.person_page_inputs import person_inputs

@@ -18,7 +18,7 @@ from sjd_dask.clinical.visits import sheet_baselines
 from sjd_dask.errors import DataError, SpecError
 from sjd_dask.jobs.clinical_sheet import open_sheet
 from sjd_dask.jobs.people_counts import Counted, Histogram, count_answers, count_by_group, count_values
-from sjd_dask.jobs.person_page_inputs import axis_options, axis_titles, scales, scored, shown_measures
+from sjd_dask.jobs.person_page_inputs import axis_options, axis_titles, scales, scored, selected, shown_measures
 from sjd_dask.jobs.reported import in_order
 from sjd_dask.jobs.trial_persons import CLASS, join_calls
 
@@ -84,6 +84,7 @@ def people_inputs(
     reference: Path | str | None = None,
     cohort: str | None = None,
     calls: str | None = None,
+    samples: str | None = None,
     below: int = 5,
 ) -> PeopleInputs:
     """Read a sheet and gather the page of all people.
@@ -96,6 +97,8 @@ def people_inputs(
         Query of the visits that are shown and that responses are read against; default: each person's first visit.
     cohort, calls : str, optional
         A cohort and the name of its calls: the molecular class, by sample, else by person and visit, else by person.
+    samples : str, optional
+        Query of the rows that are read at all, such as ``disease == 'patient'``.
     below : int
         Counts of fewer people are not told.
 
@@ -108,7 +111,7 @@ def people_inputs(
     """
     if (cohort is None) != (calls is None):
         raise SpecError("the molecular class comes from --cohort COHORT and --calls NAME together: give both, or none")
-    opened = open_sheet(path, mapping=mapping, units=units, definitions=definitions)
+    opened = selected(open_sheet(path, mapping=mapping, units=units, definitions=definitions), samples)
     sheet = opened.read()
     sheet.check()
     name = Path(str(path)).name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import pandas as pd
 from sjd_dask import names
 from sjd_dask.clinical.definitions import did_you_mean, load_definition
 from sjd_dask.clinical.measures import MEASURES, computable, score
+from sjd_dask.designs.query import query_samples
 from sjd_dask.errors import DataError, SpecError
 from sjd_dask.jobs.clinical_sheet import ClinicalSheet, open_sheet
 from sjd_dask.jobs.reported import in_order
@@ -90,6 +91,7 @@ def person_inputs(
     reference: Path | str | None = None,
     cohort: str | None = None,
     calls: str | None = None,
+    samples: str | None = None,
 ) -> PersonInputs:
     """Read a sheet and gather one person's page.
 
@@ -107,6 +109,8 @@ def person_inputs(
         Reference cohort of the axes; default: the sheet itself.
     cohort, calls : str, optional
         A cohort and the name of its calls, for the history of the molecular class.
+    samples : str, optional
+        Query of the rows that are read at all, such as ``disease == 'patient'``.
 
     Raises
     ------
@@ -117,7 +121,7 @@ def person_inputs(
     """
     if (cohort is None) != (calls is None):
         raise SpecError("the molecular class comes from --cohort COHORT and --calls NAME together: give both, or none")
-    opened = open_sheet(path, mapping=mapping, units=units, definitions=definitions)
+    opened = selected(open_sheet(path, mapping=mapping, units=units, definitions=definitions), samples)
     sheet = opened.read()
     rows = rows_of(sheet, person)
     name = Path(str(path)).name
@@ -143,6 +147,23 @@ def person_inputs(
         compared,
         [*opened.notes, *notes],
     )
+
+
+def selected(opened: ClinicalSheet, samples: str | None) -> ClinicalSheet:
+    """The rows of a sheet that a query keeps, and a note of it.
+
+    Raises
+    ------
+    SpecError
+        A query that can't be evaluated or keeps nothing.
+    """
+    if samples is None:
+        return opened
+    kept = query_samples(opened.frame.set_index(names.SAMPLE_ID), samples)
+    if kept.empty:
+        raise SpecError(f"`samples: {samples}` keeps none of the {len(opened.frame):,} rows of the sheet")
+    note = f"`samples: {samples}` keeps {len(kept):,} of {len(opened.frame):,} rows"
+    return replace(opened, frame=kept.reset_index(), notes=[*opened.notes, note])
 
 
 def rows_of(sheet: Sheet, person: str) -> np.ndarray:
