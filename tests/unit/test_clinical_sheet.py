@@ -47,6 +47,7 @@ def test_words_of_flags(word: str, value: int) -> None:
         pd.Categorical(["yes", None]),
         np.array([1.0, np.nan], dtype=np.float32),
         pd.array(["1.0", None], dtype="string"),
+        pd.array([True, None], dtype="bool[pyarrow]"),
         np.array([True, None], dtype=object),
     ],
 )
