@@ -225,19 +225,18 @@ def _dates(frame: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     if names.DATE not in frame:
         return np.zeros(n, dtype=np.int64), np.zeros(n, dtype=bool)
     codes, different = pd.factorize(frame[names.DATE])
-    if isinstance(different, (pd.DatetimeIndex, np.ndarray)) and np.issubdtype(different.dtype, np.datetime64):
-        parsed = pd.DatetimeIndex(different)
+    if pd.api.types.is_datetime64_any_dtype(frame[names.DATE].dtype):
+        parsed = pd.to_datetime(pd.Index(different), utc=True)
     else:
         texts = [str(one).strip() for one in different]
         parsed = pd.to_datetime(pd.Index(texts, dtype=object), format="ISO8601", utc=True, errors="coerce")
-        bad = np.flatnonzero([bool(text) and found is pd.NaT for text, found in zip(texts, parsed, strict=True)])
+        bad = np.flatnonzero(parsed.isna() & (np.array(texts) != ""))
         if len(bad):
             row = int(np.flatnonzero(np.isin(codes, bad))[0])
             raise DataError(
                 f"date {different[codes[row]]!r} of sample {_name(frame, row)!r} can't be read"
                 f"{_more(int(np.isin(codes, bad).sum()) - 1, 'date')}: write dates as 2024-03-31"
             )
-        parsed = parsed.tz_localize(None)
     table = np.append(parsed.as_unit("ns").asi8, np.iinfo(np.int64).min)
     date = table[codes]
     known = date != np.iinfo(np.int64).min

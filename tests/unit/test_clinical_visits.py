@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sjd_dask.clinical.visits import IS_BASELINE, NO_BASELINE, NOT_AFTER, baseline_rows, baselines
+from sjd_dask.clinical.sheet import Sheet
+from sjd_dask.clinical.visits import (
+    IS_BASELINE,
+    NO_BASELINE,
+    NOT_AFTER,
+    baseline_rows,
+    baselines,
+    sheet_baselines,
+)
 from sjd_dask.errors import DataError, SpecError
 
 
@@ -107,6 +115,9 @@ def test_dates_may_be_text_or_timestamps_with_or_without_a_time() -> None:
     np.testing.assert_array_equal(baseline_rows(frame), [1, 1, 1])
     stamps = frame.assign(date=pd.to_datetime(frame["date"], format="ISO8601"))
     np.testing.assert_array_equal(baseline_rows(stamps), [1, 1, 1])
+    zoned = frame.assign(date=stamps["date"].dt.tz_localize("Europe/Paris"))
+    np.testing.assert_array_equal(baseline_rows(zoned), [1, 1, 1])
+    np.testing.assert_array_equal(sheet_baselines(Sheet.read(zoned)).position, [1, 1, 1])
 
 
 @settings(max_examples=25, deadline=None)
