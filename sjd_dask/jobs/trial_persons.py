@@ -109,7 +109,9 @@ def screened_persons(
     if calls is not None:
         frame, note = join_calls(frame, calls)
         notes.append(note)
-    frame = frame.assign(**{name: frame[column] for name, column in short.items()})
+    for name, column in short.items():
+        twins = {name: column, f"{name}_reason": f"{column}_reason"}
+        frame = frame.assign(**{new: frame[old] for new, old in twins.items() if old in frame})
     absent = []
     for name in wanted:
         known = canonical_name(name, definitions)

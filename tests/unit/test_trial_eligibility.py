@@ -41,6 +41,12 @@ def test_each_person_is_judged_with_a_reason() -> None:
     assert found["criterion_hepatitis C"].tolist() == ["pass", "pass", "pass", "pass", "pass", "unknown", "fail"]
 
 
+def test_a_state_has_the_reason_of_its_score() -> None:
+    frame = pd.DataFrame({"acr_eular_class": ["undecided", "no"], "acr_eular_reason": ["missing: biopsy", ""]})
+    found = eligibility(frame, [Rule("criteria", "acr_eular_class == 'definite'")]).persons
+    assert found["undetermined_by"].tolist() == ["criteria: acr_eular_class (missing: biopsy)", ""]
+
+
 def test_several_failures_are_all_named_and_an_unknown_one_beside_them_does_not_open_the_door() -> None:
     one = PEOPLE.iloc[[0]].assign(age=10.0, essdai=1.0, essdai_min=1.0, essdai_max=1.0, hepatitis_c_active=np.nan)
     found = eligibility(one, RULES).persons.iloc[0]

@@ -147,8 +147,7 @@ def _open_texts(
         codes: list[NDArray[Any]] = [absent[i][name].to_numpy()[rows] for name in columns]
         said: list[list[str]] = []
         for name in columns:
-            reason = f"{name}_reason"
-            values = frame[reason].iloc[rows] if reason in frame else pd.Series("", index=rows)
+            values = _reasons(frame, name).iloc[rows]
             inner, texts = pd.factorize(values.fillna("").astype(str))
             codes.append(inner)
             said.append(list(map(str, texts)))
@@ -164,6 +163,15 @@ def _open_texts(
         column[rows] = by_pattern(codes, text) if codes else label
         parts.append(column)
     return join_reasons(*parts) if parts else np.full(len(frame), "", dtype=object)
+
+
+def _reasons(frame: pd.DataFrame, name: str) -> pd.Series:
+    """Why a score, or a state that follows from one (``axis1_state``, ``acr_eular_class``), is open."""
+    for reason in (f"{name}_reason", f"{name.rpartition('_')[0]}_reason"):
+        if reason in frame:
+            found: pd.Series = frame[reason]
+            return found
+    return pd.Series("", index=frame.index)
 
 
 def _to_record(unknown: NDArray[np.bool_], absent: list[pd.DataFrame]) -> pd.DataFrame:
