@@ -223,7 +223,7 @@ def _symptoms(
         "axis3_high_burden": burden,
         "axis3_amplification": amplified,
         "axis3_evidence": listed([one == 1 for one in answers], kinds),
-        "axis3_reason": join_reasons(reason, np.where(np.isnan(amplified), absent, "")),
+        "axis3_reason": join_reasons(reason, np.where(np.isnan(amplified) & np.isnan(some), absent, "")),
     }
 
 

@@ -260,6 +260,7 @@ def test_a_missing_scale() -> None:
     assert (open_one["axis3_position_min"], open_one["axis3_position_max"]) == (4.0, pytest.approx(22 / 3))
     assert open_one["axis3_amplification"] == 0  # no evidence at all: high or not, no amplification
     assert one(dryness=8, fatigue=8, pain=np.nan)["axis3_state"] == "high burden"
+    assert one(dryness=6, fatigue=6, pain=np.nan, fibromyalgia=1)["axis3_reason"] == "missing: pain"
     assert one(dryness=2, fatigue=2, pain=np.nan)["axis3_state"] == "low burden"
 
 
@@ -367,6 +368,16 @@ def test_definitions_are_configuration() -> None:
     line = {"axes": {"gland_instruments": {"saliva": {"values": [0, 0.4, 0.1]}}}}
     with pytest.raises(SpecError, match="must ascend"):
         axis_positions(Sheet.read(frame), definitions=line)
+
+
+def test_a_sheet_of_no_rows_or_of_nothing_known() -> None:
+    frame = pd.DataFrame({"sample_id": ["a"], "fibromyalgia": ["yes"]})
+    nothing = score(frame, "axes").iloc[0]
+    assert nothing["dominant_possible"] == "systemic; gland; symptoms; none dominates"
+    assert (nothing["axis1_position_min"], nothing["axis1_position_max"]) == (0, 123)
+    assert nothing[["axis1_state", "axis2_state", "axis3_state", "dominant", "axes_endpoints"]].isna().all()
+    empty = score(frame.iloc[:0], ["axes", "axes-change"])
+    assert len(empty) == 0 and {"dominant", "axes_changed"} <= set(empty.columns)
 
 
 def test_implausible_values_are_refused_by_name() -> None:
