@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from sjd_dask.report.figures import GRID, INK, MUTED, to_svg
 from sjd_dask.report.format import number, plain, shorten
@@ -127,6 +128,7 @@ def scores_over_visits(visits: pd.DataFrame, scores: Sequence[str], scales: Mapp
             panel.axhline(cut, color=MUTED, lw=0.8, ls=(0, (4, 3)), zorder=1)
             panel.annotate(f"{state}, from {number(cut)}", (1, cut), (-2, 2), xycoords=("axes fraction", "data"),
                            textcoords="offset points", ha="right", fontsize=7.5, color=MUTED)  # fmt: skip
+        panel.yaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
         panel.set_ylim(-0.03 * top, min(float(scale["ends"][1]), top * 1.15) + 0.03 * top)
         panel.grid(axis="y", color=GRID, lw=0.8)
         panel.set_title(scale["title"], loc="left", fontsize=10.5, color=INK, pad=4)
