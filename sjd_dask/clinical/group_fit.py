@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sjd_dask.errors import DataError, SpecError
-from sjd_dask.kernels.grouping import cut_merges
+from sjd_dask.kernels.grouping import cut_merges, rand_indices
 from sjd_dask.kernels.linkage import MOST_SQUARE, WARD, tree_of
 from sjd_dask.kernels.multinomial import class_probabilities, fit_multinomial
 
@@ -158,6 +158,46 @@ def fit_groups(points: Floats, ids: Sequence[object], k: int, *, ridge: float, f
         there = fit_multinomial(points[~apart], groups[~apart], k, ridge)
         right += int((class_probabilities(points[apart], there).argmax(axis=1) == groups[apart]).sum())
     return Fitted(groups, coefficients, float((top == groups).mean()), right / len(points))
+
+
+def split_half(points: Floats, ids: Sequence[object], k: int, *, ridge: float, splits: int) -> float:
+    """How alike the groups are that are found in two halves of the persons: 1 the same, about 0 by chance.
+
+    Parameters
+    ----------
+    points, ids, k, ridge
+        As in `fit_groups`.
+    splits : int
+        How often the persons are dealt to halves, by their ids.
+
+    Returns
+    -------
+    float
+        Mean adjusted Rand index between the groups of a half and those that the other half's model gives its persons.
+    """
+    found = []
+    for split in range(splits):
+        order = np.argsort(keys_of([f"{split} {one}" for one in ids]), kind="stable")
+        middle = len(order) // 2
+        halves = [points[np.sort(order[:middle])], points[np.sort(order[middle:])]]
+        groups = [ward_groups(half, k) for half in halves]
+        for own, other in ((0, 1), (1, 0)):
+            model = fit_multinomial(halves[own], groups[own], k, ridge)
+            told = class_probabilities(halves[other], model).argmax(axis=1).astype(np.int8)
+            found.append(float(rand_indices(told[None, :], groups[other])[0]))
+    return float(np.mean(found))
+
+
+def halves(points: Floats, ids: Sequence[object], rules: Mapping[str, Any]) -> dict[str, Any]:
+    """``split_half``, and ``warnings`` where groups that are found in one half aren't those of the other."""
+    alike = split_half(points, ids, rules["n_groups"], ridge=rules["ridge"], splits=rules["splits"])
+    warnings = []
+    if alike < rules["alike"]:
+        warnings.append(
+            f"groups of one half of the persons are not those of the other (adjusted Rand index {alike:.2f}, below "
+            f"{rules['alike']:g}): people may lie on a continuum, and the groups be arbitrary cuts of it"
+        )
+    return {"split_half": alike, "warnings": warnings}
 
 
 def enough(n: int, least: int, what: str, n_rows: int) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sjd_dask.clinical.category_table import CategoryTable, categories, variables_of
 from sjd_dask.clinical.cluster_stability import told_stability
 from sjd_dask.clinical.definitions import Overrides, load_definition
-from sjd_dask.clinical.group_fit import chosen_rows, enough, fit_groups, name_groups
+from sjd_dask.clinical.group_fit import chosen_rows, enough, fit_groups, halves, name_groups
 from sjd_dask.clinical.mca import Mca, fit_mca, place
 from sjd_dask.clinical.measures import Measure
 from sjd_dask.clinical.multinomial_file import (
@@ -68,7 +68,8 @@ def fit_integrated(
     -------
     dict
         A model as `read_model` takes it and a file of JSON holds it: the scores that each category adds for each group,
-        its coordinates, inertias, groups with their shares of every category, how each came by its name.
+        its coordinates, inertias, groups with their shares of every category, how each came by its name, and how alike
+        the groups of two halves of the persons are (``split_half``), with a warning where they are not.
 
     Raises
     ------
@@ -141,6 +142,7 @@ def fit_integrated(
             "passive": active.passive_names(table),
             "agreement": fitted.agreement,
             "agreement_held_out": fitted.held_out,
+            **halves(points, fit_ids(sheet)[rows], rules),
             "groups": [
                 {
                     **named.how[g],

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sjd_dask import names
 from sjd_dask.clinical.cluster_stability import told_stability
 from sjd_dask.clinical.definitions import Overrides, load_definition
-from sjd_dask.clinical.group_fit import chosen_rows, enough, fit_groups, name_groups
+from sjd_dask.clinical.group_fit import chosen_rows, enough, fit_groups, halves, name_groups
 from sjd_dask.clinical.measures import Measure, require_columns
 from sjd_dask.clinical.multinomial_file import (
     RE_DERIVED,
@@ -59,7 +59,8 @@ def fit_nsst(
     dict
         A model as `read_model` takes it and a file of JSON holds it: coefficients, groups, how each came by its name,
         the groups' centres, the share of persons whose most probable group is the tree's (``agreement``, and
-        ``agreement_held_out`` by models of the other folds).
+        ``agreement_held_out`` by models of the other folds), and how alike the groups of two halves of the persons are
+        (``split_half``), with a warning where they are not.
 
     Raises
     ------
@@ -129,6 +130,7 @@ def fit_nsst(
             **{key: rules[key] for key in ("ridge", "folds")},
             "agreement": fitted.agreement,
             "agreement_held_out": fitted.held_out,
+            **halves(points, fit_ids(sheet)[rows], rules),
             "groups": [
                 {
                     **named.how[g],

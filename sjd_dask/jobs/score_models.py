@@ -34,10 +34,14 @@ class Prepared:
     options : dict
     files : dict
         File -> plain data.
+    notes, warnings : list of str
+        What a fit found, and what speaks against it.
     """
 
     options: dict[str, Any]
     files: dict[Path, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def prepare(
@@ -100,6 +104,13 @@ def _fit(
     fitted = getattr(import_module(where), function)(sheet, name=name, definitions=opened.definitions, **own)
     ready.options["model"] = fitted
     ready.files[file] = fitted
+    facts = fitted["fit"]
+    groups = ", ".join(f"{one['group']} {one['persons']:,}" for one in facts["groups"])
+    ready.notes.append(
+        f"{measure.name}: groups of {facts['persons']:,} persons: {groups}; those of two halves agree with "
+        f"adjusted Rand index {facts['split_half']:.2f}"
+    )
+    ready.warnings += [f"{measure.name}: {text}" for text in facts["warnings"]]
 
 
 def _reference(

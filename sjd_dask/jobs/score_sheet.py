@@ -161,8 +161,8 @@ def score_sheet(
         table.num_rows,
         [one.name for one in chosen],
         summarise(table, chosen),
-        notes,
-        _near_misses(sheet),
+        [*notes, *prepared.notes],
+        [*prepared.warnings, *_near_misses(sheet)],
     )
 
 

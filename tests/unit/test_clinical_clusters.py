@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from clusters_scene import INTEGRATED_GROUPS, SYMPTOM_GROUPS, SYMPTOMS, everything, symptoms
+from sklearn.cluster import AgglomerativeClustering
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import adjusted_rand_score
 
-from sjd_dask.clinical import score
+from sjd_dask.clinical import group_fit, score
 from sjd_dask.clinical.group_fit import fit_groups, name_groups, ward_groups
 from sjd_dask.clinical.integrated_clusters import fit_integrated
 from sjd_dask.clinical.multinomial_file import read_model, write_model
@@ -156,6 +157,24 @@ def test_known_integrated_groups_come_back_under_their_names(integrated_model: d
     assert integrated_model["groups"] == INTEGRATED_GROUPS
     assert adjusted_rand_score(truth, found["integrated"]) > 0.75
     assert (found["integrated"] == truth).mean() > 0.9
+
+
+def test_groups_of_two_halves_are_alike_where_there_are_groups(symptom_model: dict[str, Any]) -> None:
+    assert symptom_model["fit"]["split_half"] > 0.9 and symptom_model["fit"]["warnings"] == []
+    rng = np.random.default_rng(1)
+    burden = rng.normal(size=(200, 1))
+    noise = pd.DataFrame(np.clip(5 + 1.5 * (burden + rng.normal(size=(200, 5))), 0, 10), columns=SYMPTOMS)
+    model = fit_nsst(noise.assign(sample_id=[str(i) for i in range(200)]))
+    assert model["fit"]["split_half"] < 0.45
+    assert "people may lie on a continuum" in model["fit"]["warnings"][0]
+
+
+def test_large_trees_are_those_of_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = np.random.default_rng(3).normal(size=(80, 3))
+    own = ward_groups(points, 5)
+    monkeypatch.setattr(group_fit, "MOST_SQUARE", 10)
+    np.testing.assert_array_equal(ward_groups(points, 5), own)
+    assert adjusted_rand_score(AgglomerativeClustering(5).fit_predict(points), own) == 1.0
 
 
 def test_noise_is_named_by_number() -> None:
