@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from sjd_dask.clinical.trials.trial_columns import TABLES, columns_markdown
+from sjd_dask.jobs.trial import read_protocol, run_trial
 
 from .conftest import Sjd
 
@@ -68,6 +69,11 @@ def protocol(home: Path, only: str = "", **changes: Any) -> Path:
     return path
 
 
+def tables(path: Path) -> dict[str, pd.DataFrame]:
+    """The tables of a protocol, without files and page."""
+    return run_trial(*read_protocol(path)).tables
+
+
 def read(home: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(home / "out" / f"{name}.csv", dtype={"person_id": str}, keep_default_na=False, na_values=[""])
 
@@ -95,7 +101,7 @@ def test_a_whole_protocol(sjd: Sjd, home: Path) -> None:
     assert test["p_value"] == facts["reanalysis"][0]["interactions"][0]["p_value"] < 0.05
 
 
-def test_every_column_is_documented(sjd: Sjd, home: Path) -> None:
+def test_every_column_is_documented(home: Path) -> None:
     design = {
         "strata": [{"name": "C1", "share": 0.5}, {"name": "C2", "share": 0.3}, {"name": "C3", "share": 0.2}],
         "classifier": {"target": ["C3"], "sensitivity": 0.8, "specificity": 0.9},
@@ -108,14 +114,13 @@ def test_every_column_is_documented(sjd: Sjd, home: Path) -> None:
     trial = pd.read_csv(home / "done.csv", dtype={"person_id": str})
     trial.assign(response=(trial["change"] < -2).astype(int)).to_csv(home / "done.csv", index=False)
     again = {"table": "done.csv", "endpoint": "response", "control": "placebo", "by": ["site"], "kind": "binary"}
-    done = sjd("trial", protocol(home, design=design, design_shares="molecular_class", reanalysis=again))
-    assert done.code == 0 and "shares of the design's strata" in done.err
+    found = run_trial(*read_protocol(protocol(home, design=design, design_shares="molecular_class", reanalysis=again)))
+    assert any("shares of the design's strata" in note for note in found.notes)
     placeholders = {"active", "placebo", "molecular_class", "sample_id", "visit"}
-    for file in (home / "out").glob("*.csv"):
-        documented = TABLES[file.stem]
-        for column in pd.read_csv(file, nrows=0).columns:
-            known = column in documented or column in placeholders or column.startswith(("criterion_", "share_C"))
-            assert known, f"{file.name} has the column {column}"
+    for name, table in found.tables.items():
+        for column in table:
+            known = column in TABLES[name] or column in placeholders or column.startswith(("criterion_", "share_C"))
+            assert known, f"{name}.csv has the column {column}"
 
 
 def test_the_page_of_documentation_is_current() -> None:
@@ -154,26 +159,24 @@ def test_a_list_in_use_is_continued_and_never_replaced(sjd: Sjd, home: Path) -> 
     assert {one.name for one in (home / "out").iterdir() if one.name.startswith(".")} == set()
 
 
-def test_class_for_short(sjd: Sjd, home: Path) -> None:
+def test_class_for_short(home: Path) -> None:
     rules = {"include": [{"name": "class", "when": "class in ['C1', 'C3']"}]}
     again = {"table": "done.csv", "endpoint": "change", "by": "class"}
-    done = sjd("trial", protocol(home, "criteria feasibility reanalysis", criteria=rules, feasibility={"by": "class"},
-                                 reanalysis=again))  # fmt: skip
-    assert done.code == 0, done.err
-    counts = read(home, "feasibility").set_index(["by", "level"])["eligible"]
+    sections = "criteria feasibility reanalysis"
+    found = tables(protocol(home, sections, criteria=rules, feasibility={"by": "class"}, reanalysis=again))
+    counts = found["feasibility"].set_index(["by", "level"])["eligible"]
     assert counts[("class", "C1")] == 19 and counts[("class", "C2")] == 0
-    assert read(home, "reanalysis")["level"].tolist() == ["all", "C1", "C2", "C3"]
-    assert set(read(home, "reanalysis")["control"]) == {"placebo"}
+    assert found["reanalysis"]["level"].tolist() == ["all", "C1", "C2", "C3"]
+    assert set(found["reanalysis"]["control"]) == {"placebo"}
 
 
-def test_a_sheet_with_names_of_its_own(sjd: Sjd, home: Path) -> None:
-    assert sjd("trial", protocol(home, "criteria")).code == 0
-    before = read(home, "eligibility")
+def test_a_sheet_with_names_of_its_own(home: Path) -> None:
+    before = tables(protocol(home, "criteria"))["eligibility"]
     sheet = pd.read_csv(home / "sheet.csv", dtype=str).rename(columns={"person_id": "Subject", "renal": "Kidney"})
     sheet.to_csv(home / "sheet.csv", index=False)
     (home / "names.yaml").write_text("columns: {Subject: person_id, Kidney: renal}\n", encoding="utf-8")
-    assert sjd("trial", protocol(home, "criteria", mapping="names.yaml")).code == 0
-    pd.testing.assert_frame_equal(read(home, "eligibility")[before.columns], before)
+    after = tables(protocol(home, "criteria", mapping="names.yaml"))["eligibility"]
+    pd.testing.assert_frame_equal(after[before.columns], before)
 
 
 def test_a_protocol_of_one_section_and_json(sjd: Sjd, home: Path) -> None:
@@ -188,17 +191,17 @@ def test_a_protocol_of_one_section_and_json(sjd: Sjd, home: Path) -> None:
     assert not (home / "out").exists()
 
 
-def test_rows_in_another_order_give_the_same_answers(sjd: Sjd, home: Path) -> None:
+def test_rows_in_another_order_give_the_same_answers(home: Path) -> None:
     path = protocol(home, "criteria reanalysis")
-    assert sjd("trial", path).code == 0
-    before = read(home, "eligibility").set_index("person_id")
+    before = tables(path)
     for name in ("sheet.csv", "calls.csv", "done.csv"):
         table = pd.read_csv(home / name, dtype=str, keep_default_na=False)
         table.sample(frac=1, random_state=3).to_csv(home / name, index=False)
-    effects = read(home, "reanalysis")
-    assert sjd("trial", path).code == 0
-    pd.testing.assert_frame_equal(read(home, "eligibility").set_index("person_id").loc[before.index], before)
-    pd.testing.assert_frame_equal(read(home, "reanalysis"), effects, rtol=1e-9)
+    after = tables(path)
+    persons = before["eligibility"].set_index("person_id")
+    pd.testing.assert_frame_equal(after["eligibility"].set_index("person_id").loc[persons.index], persons)
+    pd.testing.assert_frame_equal(after["criteria"], before["criteria"])
+    pd.testing.assert_frame_equal(after["reanalysis"], before["reanalysis"], rtol=1e-9)
 
 
 def test_a_column_nobody_recorded_leaves_everyone_undetermined(sjd: Sjd, home: Path) -> None:

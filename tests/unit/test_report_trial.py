@@ -29,7 +29,7 @@ def groups(counts: dict[str, tuple[int, int, int]]) -> pd.DataFrame:
     return table
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(
     counts=st.lists(st.tuples(*[st.integers(0, 40)] * 3), min_size=2, max_size=5),
     below=st.sampled_from([0, 5, 10]),
