@@ -34,7 +34,8 @@ class Stability:
         their group from their first to their second visit) with its 95 % interval (Wilson) ``kept_low``, ``kept_high``,
         ``kept_pairs`` (share of all pairs), ``chance`` (share that would be kept if second groups were dealt anew),
         ``auc`` (chance that the probability at the first visit of one who keeps the group is above that of one who
-        doesn't) with its ``auc_p_value`` (Wilcoxon); missing where all do, or none.
+        doesn't) with its ``auc_p_value`` (Wilcoxon); missing where all do, or none;
+        and of `nsst` the range of shares that was ``published_low`` to ``published_high``.
     transitions : CrossTable
         Group at the first visit by group at the second, one row a person.
     by_probability : DataFrame
@@ -119,7 +120,10 @@ def cluster_stability(
         "auc": auc,
         "auc_p_value": auc_p,
     }
-    bands = load_definition("nsst", definitions)["stability"]["probability_bands"]["value"]
+    rules = {key: entry["value"] for key, entry in load_definition("nsst", definitions)["stability"].items()}
+    if measure == "nsst":
+        summary |= {"published_low": float(rules["published_low"]), "published_high": float(rules["published_high"])}
+    bands = rules["probability_bands"]
     return Stability(summary, crossed, _by_band(p, stays, [0.0, *map(float, bands), 1.0], minimum))
 
 

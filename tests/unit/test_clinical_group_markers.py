@@ -130,6 +130,7 @@ def test_stability_is_counted_by_persons() -> None:
     assert summary["kept"] == pytest.approx(kept.mean(), abs=0.04) and summary["kept"] == summary["kept_pairs"]
     interval = stats.binomtest(round(summary["kept"] * 400), 400).proportion_ci(method="wilson")
     assert (summary["kept_low"], summary["kept_high"]) == pytest.approx((interval.low, interval.high))
+    assert (summary["published_low"], summary["published_high"]) == (0.57, 0.60)
     assert summary["chance"] == pytest.approx(0.25, abs=0.02)
     assert int(found.transitions.counts.to_numpy().sum()) == 400
     assert found.by_probability["persons"].sum() == 400
