@@ -117,10 +117,15 @@ def _eligibility(facts: Mapping[str, Any], tables: Tables, below: int) -> list[T
     if gaps is not None and len(gaps):
         kept = gaps.head(MOST_ROWS)
         rows = [
-            [str(one["column"]), _few(one["undetermined"], below), _few(one["alone"], below)]
+            [str(one["item"]), str(one["needed_for"]), _few(one["undetermined"], below), _few(one["alone"], below)]
             for _, one in kept.iterrows()
         ]
-        head = [("column", False), ("undetermined persons without it", True), ("it alone is missing", True)]
+        head = [
+            ("item", False),
+            ("needed for", False),
+            ("undetermined persons without it", True),
+            ("it alone is missing", True),
+        ]
         found.append(("What to record to decide", Rows(head, rows, len(gaps))))
     picture = Picture(
         "wide",
@@ -202,7 +207,7 @@ def _design(facts: Mapping[str, Any], tables: Tables, below: int) -> list[TrialS
         )
     titles = {"sizes": "Persons needed", "power": "Power, by formula and simulated", "hierarchy": "Endpoints in order",
               "familywise": "False rejections of the family", "strata": "By stratum", "classifier": "The classifier",
-              "calls": "What a call means", "methods": "Other tests", "placebo": "Under placebo"}  # fmt: skip
+              "calls": "What a call means", "methods": "Other tests", "placebo": "Under placebo", "enrichment": "By the rule of enrichment"}  # fmt: skip
     names = [name.removeprefix("design_") for name in tables if name.startswith("design_")]
     order = [*(name for name in titles if name in names), *(name for name in names if name not in titles)]
     found = [(titles.get(name, name), _plain_rows(tables[f"design_{name}"])) for name in order]

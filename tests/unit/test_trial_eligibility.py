@@ -62,9 +62,15 @@ def test_criteria_alone_and_in_sequence() -> None:
 
 
 def test_what_to_record() -> None:
-    missing = eligibility(PEOPLE, RULES).missing.set_index("column")
-    assert missing.loc["essdai"].tolist() == [1, 1]
-    assert missing.loc["age"].tolist() == [1, 0] and missing.loc["hepatitis_c_active"].tolist() == [1, 0]
+    missing = eligibility(PEOPLE, RULES).missing.set_index("item")
+    assert missing.loc["renal"].tolist() == ["essdai", 1, 1]
+    assert missing.loc["age"].tolist() == ["age", 1, 0] and missing.loc["hepatitis_c_active", "alone"] == 0
+    assert set(missing.index) == {"renal", "age", "hepatitis_c_active"}
+    texts = ["missing: renal, biological", "missing: renal; pain open, missing: sleep, pain", ""]
+    frame = pd.DataFrame({"essdai": [np.nan] * 3, "essdai_reason": texts})
+    missing = eligibility(frame, [Rule("active", "essdai >= 5")]).missing.set_index("item")
+    assert missing["undetermined"].to_dict() == {"renal": 2, "biological": 1, "sleep": 1, "pain": 1, "essdai": 1}
+    assert missing["alone"].to_dict() == {"renal": 0, "biological": 0, "sleep": 0, "pain": 0, "essdai": 1}
 
 
 def test_a_row_does_not_depend_on_others_or_their_order() -> None:

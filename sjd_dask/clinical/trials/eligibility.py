@@ -44,8 +44,9 @@ class Eligibility:
         ``failed``, ``unknown``; in sequence: ``entered`` (failed none before), ``failed_here``, ``left``, and of these
         ``left_certain`` (all known so far); ``failed_only_here``: failed this and no other.
     missing : DataFrame
-        What to record to decide on the undetermined: ``column``, ``undetermined`` (persons it is missing in, and for
-        whom it matters), ``alone`` (persons for whom nothing else is missing).
+        What to record to decide on the undetermined: ``item`` (of a score the item that its reason names, else the
+        column), ``needed_for`` (columns of the criteria), ``undetermined`` (persons without it, on whom it bears),
+        ``alone`` (persons for whom nothing else is missing).
     """
 
     persons: pd.DataFrame
@@ -95,7 +96,7 @@ def eligibility(frame: pd.DataFrame, rules: Sequence[Rule]) -> Eligibility:
     words = np.array([FAIL, PASS, UNKNOWN], dtype=object)
     for i, label in enumerate(labels):
         persons[f"criterion_{label}"] = words[np.where(unknown[:, i], 2, passed[:, i]).astype(int)]
-    return Eligibility(persons, _criteria(rules, passed), _to_record(unknown & open_rows[:, None], absent))
+    return Eligibility(persons, _criteria(rules, passed), _to_record(frame, unknown & open_rows[:, None], absent))
 
 
 def _key(rule: Rule) -> str:
@@ -174,17 +175,31 @@ def _reasons(frame: pd.DataFrame, name: str) -> pd.Series:
     return pd.Series("", index=frame.index)
 
 
-def _to_record(unknown: NDArray[np.bool_], absent: list[pd.DataFrame]) -> pd.DataFrame:
+def _to_record(frame: pd.DataFrame, unknown: NDArray[np.bool_], absent: list[pd.DataFrame]) -> pd.DataFrame:
+    """Items that the undetermined lack: of a score those that its reason names, else the column itself."""
     wanted: dict[str, NDArray[np.bool_]] = {}
+    purpose: dict[str, list[str]] = {}
     for i, columns in enumerate(absent):
         for name in columns:
-            rows = unknown[:, i] & columns[name].to_numpy()
-            wanted[name] = wanted[name] | rows if name in wanted else rows
-    several = sum((rows.astype(int) for rows in wanted.values()), np.zeros(len(unknown), dtype=int))
+            rows = np.flatnonzero(unknown[:, i] & columns[name].to_numpy())
+            codes, texts = pd.factorize(_reasons(frame, name).iloc[rows].fillna("").astype(str))
+            for code, text in enumerate(texts):
+                for item in _items(text) or [name]:
+                    mask = wanted.setdefault(item, np.zeros(len(frame), dtype=bool))
+                    mask[rows[codes == code]] = True
+                    if name not in purpose.setdefault(item, []):
+                        purpose[item].append(name)
+    several = sum((mask.astype(int) for mask in wanted.values()), np.zeros(len(unknown), dtype=int))
     made = [
-        {"column": name, "undetermined": int(rows.sum()), "alone": int((rows & (several == 1)).sum())}
-        for name, rows in wanted.items()
-        if rows.any()
-    ]
-    table = pd.DataFrame(made, columns=["column", "undetermined", "alone"])
+        {"item": item, "needed_for": ", ".join(purpose[item]), "undetermined": int(mask.sum()),
+         "alone": int((mask & (several == 1)).sum())}
+        for item, mask in wanted.items()
+    ]  # fmt: skip
+    table = pd.DataFrame(made, columns=["item", "needed_for", "undetermined", "alone"])
     return table.sort_values("undetermined", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def _items(reason: str) -> list[str]:
+    """``missing: renal, biological; ...`` as names."""
+    found = [part.partition("missing: ")[2] for part in reason.split("; ") if "missing: " in part]
+    return list(dict.fromkeys(item.strip() for part in found for item in part.split(", ")))

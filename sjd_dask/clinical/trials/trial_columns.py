@@ -36,7 +36,8 @@ TABLES: dict[str, Columns] = {
         "failed_only_here": ("integer", "persons who fail this criterion and no other"),
     },
     "to_record": {
-        "column": ("string", "what isn't recorded"),
+        "item": ("string", "what isn't recorded: an item of a score, or the column that a criterion names"),
+        "needed_for": ("string", "columns of the criteria that need it"),
         "undetermined": ("integer", "undetermined persons without it, on whom it bears"),
         "alone": ("integer", "of these, persons for whom nothing else is missing"),
     },
