@@ -79,11 +79,13 @@ def test_the_page_of_a_person_has_axes_scores_and_class(
 
 
 def test_the_page_of_all_names_nobody(sheet: Path, called: Path, sjd: Sjd, tmp_path: Path) -> None:
-    page = tmp_path / "all.html"
-    done = sjd("person", sheet, page, "--cohort", called, "--calls", "calls", "--json")
+    page, odd = tmp_path / "all.html", tmp_path / "<b>.csv"
+    odd.write_bytes(sheet.read_bytes())
+    done = sjd("person", odd, page, "--cohort", called, "--calls", "calls", "--json")
     assert done.code == 0, done.err
     text = page.read_text(encoding="utf-8")
     check_page(text)
+    assert "&lt;b&gt;.csv" in text and "<b>.csv" not in text
     frame = pd.read_csv(sheet, dtype=str)
     assert json.loads(done.out)["n_persons"] == frame["person_id"].nunique()
     assert not any(one in text for one in frame["person_id"]) and not any(one in text for one in frame["sample_id"])
