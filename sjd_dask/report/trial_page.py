@@ -207,7 +207,8 @@ def _design(facts: Mapping[str, Any], tables: Tables, below: int) -> list[TrialS
         )
     titles = {"sizes": "Persons needed", "power": "Power, by formula and simulated", "hierarchy": "Endpoints in order",
               "familywise": "False rejections of the family", "strata": "By stratum", "classifier": "The classifier",
-              "calls": "What a call means", "methods": "Other tests", "placebo": "Under placebo", "enrichment": "By the rule of enrichment"}  # fmt: skip
+              "calls": "What a call means", "methods": "Other tests", "placebo": "Under placebo",
+              "enrichment": "By the rule of enrichment"}  # fmt: skip
     names = [name.removeprefix("design_") for name in tables if name.startswith("design_")]
     order = [*(name for name in titles if name in names), *(name for name in names if name not in titles)]
     found = [(titles.get(name, name), _plain_rows(tables[f"design_{name}"])) for name in order]

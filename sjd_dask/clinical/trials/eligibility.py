@@ -144,7 +144,7 @@ def _open_texts(
         rows = np.flatnonzero(unknown[:, i])
         if not rows.size:
             continue
-        columns = list(absent[i])
+        columns = list(map(str, absent[i]))
         codes: list[NDArray[Any]] = [absent[i][name].to_numpy()[rows] for name in columns]
         said: list[list[str]] = []
         for name in columns:
@@ -180,7 +180,7 @@ def _to_record(frame: pd.DataFrame, unknown: NDArray[np.bool_], absent: list[pd.
     wanted: dict[str, NDArray[np.bool_]] = {}
     purpose: dict[str, list[str]] = {}
     for i, columns in enumerate(absent):
-        for name in columns:
+        for name in map(str, columns):
             rows = np.flatnonzero(unknown[:, i] & columns[name].to_numpy())
             codes, texts = pd.factorize(_reasons(frame, name).iloc[rows].fillna("").astype(str))
             for code, text in enumerate(texts):
