@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 
 import numpy as np
@@ -24,6 +25,23 @@ def test_the_list_is_the_same_for_ever() -> None:
     table = randomisation_lists(["active", "placebo"], {"site": ["A"]}, seed=42, per_stratum=12)
     assert "".join(arm[0] for arm in table["arm"]) == PINNED
     assert table["number"].iloc[0] == "site=A-0001" and table["sequence"].tolist() == list(range(1, len(table) + 1))
+
+
+def test_the_list_is_the_one_that_the_documentation_tells_to_make() -> None:
+    def number(*lines: object) -> int:
+        return int(hashlib.sha256("\n".join(map(str, lines)).encode()).hexdigest(), 16)
+
+    stratum = '{"molecular_class": "C1", "site": "Besançon"}'
+    made: list[str] = []
+    for block in (1, 2, 3):
+        size = (6, 9)[number(11, stratum, block, "size") % 2]
+        arms = ["active", "active", "placebo"] * (size // 3)
+        made += [arms[place] for place in sorted(range(size), key=lambda place: number(11, stratum, block, place))]
+    found = randomisation_lists(
+        ["active", "placebo"], {"site": ["Besançon"], "molecular_class": ["C1"]}, seed=11, allocation=[2, 1],
+        per_stratum=len(made),
+    )  # fmt: skip
+    assert found["arm"].tolist() == made
 
 
 @pytest.mark.parametrize("allocation", [None, (1, 1), (2, 1), (3, 2), (4, 2)])
