@@ -95,17 +95,6 @@ def test_the_page_of_all_names_nobody(sheet: Path, called: Path, sjd: Sjd, tmp_p
     assert cells and not {"1", "2", "3", "4"} & {one for one in cells if one.isdigit()}
 
 
-def test_only_rows_that_a_query_keeps_are_read(sheet: Path, sjd: Sjd, tmp_path: Path) -> None:
-    page = tmp_path / "p.html"
-    frame = pd.read_csv(sheet)
-    kept = frame[(frame["visit"] == 1) & (frame["sex"] == "F")]
-    one = str(kept["person_id"].iloc[0])
-    done = sjd("person", sheet, page, "--samples", "visit == 1 and sex == 'F'", "--person", one, "--json")
-    assert done.code == 0 and json.loads(done.out)["n_visits"] == 1, done.err
-    assert f"keeps {len(kept)} of {len(frame)} rows" in done.err and f"keeps {len(kept)} of" in page.read_text()
-    check_refused(sjd("person", sheet, tmp_path / "q.html", "--samples", "visit == 99"), 2, ["keeps none of"])
-
-
 def test_a_person_without_a_call_gets_a_page_that_says_so(sheet: Path, called: Path, sjd: Sjd, tmp_path: Path) -> None:
     other = tmp_path / "sheet.csv"
     other.write_text("sample_id,person_id,dryness,fatigue,pain\n007,New,6,5,\n", encoding="utf-8")
@@ -132,4 +121,5 @@ def test_what_can_not_be_is_refused_and_nothing_is_written(
     check_refused(sjd("person", empty, page), 2, ["no column that"])
     empty.write_text("sample_id,anti_ssa\nA,1\nB,0\n", encoding="utf-8")
     check_refused(sjd("person", empty, page), 2, ["2 people", "fewer than 5", "--person ID"])
+    check_refused(sjd("person", sheet, page, "--samples", "visit == 99"), 2, ["keeps none of the"])
     assert not page.exists()

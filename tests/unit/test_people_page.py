@@ -59,3 +59,9 @@ def test_few_people_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="4 people"):
         people_inputs(file)
     assert people_inputs(file, below=4).n_persons == 4
+
+
+def test_only_rows_that_a_query_keeps_are_read(tmp_path: Path) -> None:
+    found = people_inputs(write(tmp_path, (1, 2)), samples="visit == 2 and schirmer > 5")
+    assert (found.n_persons, found.n_visits) == (6, 6) and found.scores["esspri"].quartiles == (4.0, 4.0, 4.0)
+    assert "keeps 6 of 24 rows" in found.notes[0]
