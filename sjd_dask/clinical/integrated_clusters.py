@@ -17,6 +17,7 @@ from sjd_dask.clinical.group_fit import chosen_rows, enough, fit_groups, halves,
 from sjd_dask.clinical.mca import Mca, fit_mca, place
 from sjd_dask.clinical.measures import Measure
 from sjd_dask.clinical.multinomial_file import (
+    DISAGREE,
     RE_DERIVED,
     Category,
     MultinomialModel,
@@ -122,9 +123,10 @@ def fit_integrated(
     centres = _roles(table, rows, fitted.groups, k, variables)
     named = name_groups(centres, sizes.tolist(), definition["naming"])
     order = rule_order(named.names, definition["naming"])
+    alike = halves(points, fit_ids(sheet)[rows], rules)
     model = MultinomialModel(
         measure=NAME,
-        label=RE_DERIVED,
+        label=DISAGREE if alike["warnings"] else RE_DERIVED,
         source=f"re-derived on {len(rows):,} persons of {name}",
         groups=[named.names[g] for g in order],
         intercepts=fitted.coefficients[-1][order].tolist(),
@@ -142,7 +144,7 @@ def fit_integrated(
             "passive": active.passive_names(table),
             "agreement": fitted.agreement,
             "agreement_held_out": fitted.held_out,
-            **halves(points, fit_ids(sheet)[rows], rules),
+            **alike,
             "groups": [
                 {
                     **named.how[g],

@@ -25,6 +25,8 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 FORMAT = "sjd-dask multinomial model"
 VERSION = 1
 RE_DERIVED = "re-derived"
+# Every row says so where groups of two halves of the cohort weren't the same.
+DISAGREE = f"{RE_DERIVED}, halves disagree"
 
 
 class _Strict(BaseModel):
@@ -67,7 +69,8 @@ class MultinomialModel(_Strict):
     measure : str
         ``nsst`` or ``integrated``.
     label : str
-        ``re-derived`` where the groups were found again in some cohort; else what the file says of itself.
+        ``re-derived`` where the groups were found again in some cohort, ``re-derived, halves disagree`` where those of
+        two halves of it weren't the same; else what the file says of itself.
     source : str
         Where it comes from.
     groups : list of str
@@ -234,7 +237,10 @@ def group_columns(measure: str) -> dict[str, tuple[str, str]]:
         f"{m}_items": ("integer", "items asked"),
         f"{m}_reason": ("text", "items that are missing; empty where none"),
         f"{m}_at_means": ("text", "group with missing items at the means of the model's cohort: a guess"),
-        f"{m}_label": ("text", "whether the groups were re-derived, or come from a file"),
+        f"{m}_label": (
+            "text",
+            "whether the groups were re-derived (and halves of the cohort disagree), or come from a file",
+        ),
         f"{m}_p_<group>": ("number", "probability of each group, where all items are known; with _min and _max"),
     }
 

@@ -16,6 +16,7 @@ from sjd_dask.clinical.definitions import Overrides, load_definition
 from sjd_dask.clinical.group_fit import chosen_rows, enough, fit_groups, halves, name_groups
 from sjd_dask.clinical.measures import Measure, require_columns
 from sjd_dask.clinical.multinomial_file import (
+    DISAGREE,
     RE_DERIVED,
     MultinomialModel,
     NumberItem,
@@ -104,9 +105,10 @@ def fit_nsst(
     named = name_groups(centres, sizes.tolist(), definition["naming"])
     order = rule_order(named.names, definition["naming"])
     slopes = fitted.coefficients[:-1][:, order]
+    alike = halves(points, fit_ids(sheet)[rows], rules)
     model = MultinomialModel(
         measure=NAME,
-        label=RE_DERIVED,
+        label=DISAGREE if alike["warnings"] else RE_DERIVED,
         source=f"re-derived on {len(rows):,} persons of {name}",
         groups=[named.names[g] for g in order],
         intercepts=fitted.coefficients[-1][order].tolist(),
@@ -130,7 +132,7 @@ def fit_nsst(
             **{key: rules[key] for key in ("ridge", "folds")},
             "agreement": fitted.agreement,
             "agreement_held_out": fitted.held_out,
-            **halves(points, fit_ids(sheet)[rows], rules),
+            **alike,
             "groups": [
                 {
                     **named.how[g],

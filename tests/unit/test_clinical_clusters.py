@@ -167,6 +167,13 @@ def test_groups_of_two_halves_are_alike_where_there_are_groups(symptom_model: di
     model = fit_nsst(noise.assign(sample_id=[str(i) for i in range(200)]))
     assert model["fit"]["split_half"] < 0.45
     assert "people may lie on a continuum" in model["fit"]["warnings"][0]
+    assert by_hand(pain=1)["nsst_label"] == "coefficients from a file"
+    assert (
+        score(noise.assign(sample_id=noise.index.astype(str)), "nsst", model=model)["nsst_label"]
+        .eq(model["label"])
+        .all()
+    )
+    assert model["label"] == "re-derived, halves disagree"
 
 
 def test_large_trees_are_those_of_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
