@@ -73,7 +73,7 @@ def axes_change(
     now = axes(sheet, reference=reference, definitions=definitions, domains=domains, laboratory=laboratory)
     there = before >= 0
     columns: dict[str, Any] = {
-        "axes_since": texts_at(before, [*sheet.frame[names.SAMPLE_ID].astype(str), None]) if sheet.n else []
+        "axes_since": np.append(sheet.frame[names.SAMPLE_ID].to_numpy(dtype=object), None)[before]
     }
     same = []
     for axis in ("axis1", "axis2", "axis3"):

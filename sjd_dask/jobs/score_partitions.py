@@ -100,7 +100,7 @@ def score_in_partitions(
                 if problems:
                     raise problems[0] from None  # told of the whole sheet, not of a part
                 raise
-        table = pa.concat_tables(parts.tables(partitions), promote_options="permissive")
+        table = pa.concat_tables(_scores(folder, one) for one in partitions).unify_dictionaries()
     if order is None:
         return table
     back = np.empty(len(order), dtype=np.int64)
@@ -152,9 +152,10 @@ def _write_parts(frame: pd.DataFrame, order: np.ndarray | None, borders: list[in
     for i, (start, stop) in enumerate(pairwise(borders)):
         if stop == start:
             continue
-        with pa.OSFile(str(folder / f"{i}.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table.slice(start, stop - start))
         partitions.append(Partition(i, start, stop))
+        where = _path(str(folder), partitions[-1])
+        with pa.OSFile(where, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table.slice(start, stop - start))
     return partitions
 
 
@@ -170,11 +171,28 @@ def _arrow(frame: pd.DataFrame) -> pa.Table:
     return pa.table(arrays, names=[str(one) for one in frame.columns])
 
 
-def score_part(work: ScoreSheetWork, partition: Partition) -> pa.Table:
-    """Scores of the rows of one part."""
+def score_part(work: ScoreSheetWork, partition: Partition) -> dict[str, int]:
+    """Score the rows of one part, and leave the table beside it."""
     from sjd_dask.clinical.measures import find_measure, score
 
-    with pa.OSFile(f"{work.folder}/{partition.index}.arrow", "rb") as source, pa.ipc.open_file(source) as reader:
+    with pa.OSFile(_path(work.folder, partition), "rb") as source, pa.ipc.open_file(source) as reader:
         frame = reader.read_all().to_pandas()
     found = score(frame, list(work.measures), definitions=work.definitions, **work.options)
-    return as_table(found, [find_measure(name) for name in work.measures])
+    table = as_table(found, [find_measure(name) for name in work.measures])
+    # A table of scores is wide and repeats itself: compressed it is some hundredths of its size.
+    packed = pa.ipc.IpcWriteOptions(compression="lz4")
+    with (
+        pa.OSFile(_path(work.folder, partition, "scores"), "wb") as sink,
+        pa.ipc.new_file(sink, table.schema, options=packed) as writer,
+    ):
+        writer.write_table(table)
+    return {"rows": table.num_rows}
+
+
+def _scores(folder: str, partition: Partition) -> pa.Table:
+    with pa.OSFile(_path(folder, partition, "scores"), "rb") as source, pa.ipc.open_file(source) as reader:
+        return reader.read_all()
+
+
+def _path(folder: str, partition: Partition, what: str = "sheet") -> str:
+    return f"{folder}/{partition.index}.{what}.arrow"

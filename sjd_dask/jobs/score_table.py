@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +13,8 @@ from sjd_dask import names
 from sjd_dask.clinical.measures import MEASURES, Measure
 
 IDS = (names.SAMPLE_ID, names.PERSON_ID, names.VISIT, names.DATE)
-_TYPES = {"number": pa.float64(), "integer": pa.int64(), "text": pa.string(), "flag": pa.bool_()}
+_CODED = pa.dictionary(pa.int32(), pa.string())
+_TYPES = {"number": pa.float64(), "integer": pa.int64(), "text": _CODED, "flag": pa.bool_()}
 # As result tables of jobs name their types.
 DTYPES = {"number": "double", "integer": "int64?", "text": "string?", "flag": "bool?"}
 
@@ -42,7 +42,7 @@ def as_table(frame: pd.DataFrame, measures: Sequence[Measure]) -> pa.Table:
     -------
     pyarrow.Table
         Ids and dates (ISO) as text, numbers as double, counts as int64, flags as bool, all else text; null where
-        missing.
+        missing. Text is dictionary-encoded; `sheet_files.write_table` writes it plainly.
     """
     types = declared(measures)
     arrays, fields = [], []
@@ -75,21 +75,18 @@ def _array(column: pd.Series, kind: str) -> pa.Array:
 
 
 def _text(column: pd.Series) -> pa.Array:
+    """Codes and the texts they stand for: states and reasons repeat themselves, and a table of them is mostly text."""
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         midnight = bool((column.dropna() == column.dropna().dt.normalize()).all())
         column = column.dt.strftime("%Y-%m-%d" if midnight else "%Y-%m-%dT%H:%M:%S")
-    if column.dtype == object or isinstance(column.dtype, pd.StringDtype):
-        with contextlib.suppress(pa.ArrowInvalid, pa.ArrowTypeError):
-            return _whole(pa.array(column, pa.string(), from_pandas=True))
-    # Something else than texts is among the values: each different one is made a text once.
     codes, different = pd.factorize(column)
-    texts: list[Any] = [_plain(one) for one in different]
-    indices = pa.array(codes.astype(np.int32), mask=codes < 0)
-    return pa.DictionaryArray.from_arrays(indices, pa.array(texts, pa.string())).cast(pa.string())
-
-
-def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    try:
+        texts = pa.array(different, pa.string())
+    except (pa.ArrowInvalid, pa.ArrowTypeError):  # something else than texts is among them
+        texts = pa.array([_plain(one) for one in different], pa.string())
+    if isinstance(texts, pa.ChunkedArray):
+        texts = texts.combine_chunks()
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32), mask=codes < 0), texts)
 
 
 def _plain(value: Any) -> str:

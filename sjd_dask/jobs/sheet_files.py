@@ -34,6 +34,7 @@ PARQUET_ENDINGS = (".parquet", ".pq")
 WRITTEN = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".json")
 # Rows that are turned into text at a time.
 _BLOCK_ROWS = 65_536
+_GROUP_ROWS = 262_144
 
 
 def id_header(name: str) -> bool:
@@ -310,7 +311,9 @@ def _write(frame: pd.DataFrame | pa.Table, target: Path, temporary: Path) -> Non
         temporary.write_text("[\n" + ",\n".join(rows) + "\n]\n", encoding="utf-8")
         return
     if ending == ".parquet":
-        pq.write_table(table.replace_schema_metadata(None), temporary, compression="zstd")
+        # Without Arrow's own schema dictionary-encoded text is read back as text.
+        plain = table.replace_schema_metadata(None)
+        pq.write_table(plain, temporary, compression="zstd", row_group_size=_GROUP_ROWS, store_schema=False)
         return
     compression = "gzip" if target.suffix.lower() == ".gz" else None
     with pa.output_stream(str(temporary), compression=compression) as stream:
@@ -329,11 +332,20 @@ def _quoted_name(name: str, delimiter: str) -> str:
 
 def _fields(column: pa.Array, delimiter: str) -> pa.Array:
     """A column as text fields, quoted where they need it."""
+    if not pa.types.is_dictionary(column.type):
+        coded = column.dictionary_encode()
+        if len(coded.dictionary) > len(column) // 4:
+            return _as_text(column, delimiter)
+        column = coded
+    # Each different value is made a text once.
+    texts = _as_text(column.dictionary, delimiter)
+    return pc.fill_null(texts.take(column.indices), "")
+
+
+def _as_text(column: pa.Array, delimiter: str) -> pa.Array:
     if pa.types.is_floating(column.type):
         # Arrow tells a missing number from NaN; in text both are an empty field.
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
     text = pc.fill_null(column.cast(pa.string()), "")
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         return text

@@ -136,7 +136,7 @@ def test_scores_become_sample_columns_of_a_cohort_and_a_cohort_is_a_sheet(tmp_pa
 
 
 def test_a_model_is_fitted_kept_and_used_again(tmp_path: Path, sjd: Sjd) -> None:
-    items = write_table(Simulation(600, 5, seed=3).clinical_sheet().reset_index(), tmp_path / "items.csv")
+    items = write_table(Simulation(240, 5, seed=3).clinical_sheet().reset_index(), tmp_path / "items.csv")
     first, second = tmp_path / "first.csv", tmp_path / "second.csv"
     done = sjd("score", items, first, "--measure", "nsst", "--fit", tmp_path / "nsst.json", "--baseline", "visit == 1")
     assert done.code == 0 and done.out.splitlines()[:2] == [str(first), str(tmp_path / "nsst.json")], done.err
@@ -151,7 +151,7 @@ def test_a_model_is_fitted_kept_and_used_again(tmp_path: Path, sjd: Sjd) -> None
 
 
 def test_a_reference_of_the_axes_is_kept_and_used_again(tmp_path: Path, sjd: Sjd) -> None:
-    items = write_table(Simulation(300, 5, seed=3).clinical_sheet().reset_index(), tmp_path / "items.csv")
+    items = write_table(Simulation(160, 5, seed=3).clinical_sheet().reset_index(), tmp_path / "items.csv")
     few = write_table(read_table(items).head(5), tmp_path / "few.csv")
     kept = tmp_path / "reference.json"
     assert sjd("score", items, tmp_path / "a.csv", "--measure", "axes", "--save-reference", kept).code == 0

@@ -23,7 +23,7 @@ SHEET_ONLY = [name for name, one in MEASURES.items() if not one.needs_model and 
 @pytest.fixture(scope="module")
 def sheet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Persons whose visits lie apart, units and words as a clinic writes them."""
-    frame = Simulation(300, 5, seed=4, repeat_share=0.7).clinical_sheet().reset_index()
+    frame = Simulation(200, 5, seed=4, repeat_share=0.7).clinical_sheet().reset_index()
     frame = frame.sample(frac=1, random_state=1)
     frame["igg [mg/dL]"] = frame.pop("igg") * 100
     frame["haemoglobin_unit"] = "g/dL"
@@ -40,11 +40,11 @@ def scored(sheet: Path, out: Path, measures: list[str], **options: Any) -> pa.Ta
     return pq.read_table(out)
 
 
-@pytest.mark.parametrize("rows", [17, 100])
+@pytest.mark.parametrize("rows", [23])
 def test_scores_of_parts_are_those_of_the_whole(sheet: Path, tmp_path: Path, rows: int) -> None:
     whole = scored(sheet, tmp_path / "whole.parquet", SHEET_ONLY)
     parts = scored(sheet, tmp_path / "parts.parquet", SHEET_ONLY, cluster=Here(), partition_rows=rows)
-    assert whole.num_rows > 120 and parts.schema == whole.schema
+    assert whole.num_rows > 80 and parts.schema == whole.schema
     for name in whole.column_names:
         assert parts.column(name).combine_chunks().equals(whole.column(name).combine_chunks()), name
     assert sorted(one.name for one in tmp_path.iterdir()) == ["parts.parquet", "whole.parquet"]
@@ -60,7 +60,7 @@ def test_measures_of_a_visit_alone_are_cut_by_rows(sheet: Path, tmp_path: Path) 
 
 def test_a_bad_value_is_told_of_the_whole_sheet_and_leaves_nothing(sheet: Path, tmp_path: Path) -> None:
     frame = pd.read_csv(sheet, dtype=str, keep_default_na=False)
-    frame.loc[[9, 90, 120], "renal"] = "7"
+    frame.loc[[9, 50, 90], "renal"] = "7"
     bad = write_table(frame, tmp_path / "bad.csv")
     said = set()
     for options in ({}, {"cluster": Here(), "partition_rows": 50}):

@@ -9,8 +9,8 @@ from benchmark_files import benchmark
 
 def test_small_form(tmp_path: Path) -> None:
     module = benchmark("clinical")
-    found = module.main([str(tmp_path), "--visits=1200", "--rows=600", "--repeat=1", "--without-workers"])
-    assert found["visits"] == 1200 and {one["what"] for one in found["peer"]} == set(module.PEER)
+    found = module.main([str(tmp_path), "--visits=600", "--rows=300", "--repeat=1", "--without-workers"])
+    assert found["visits"] == 600 and {one["what"] for one in found["peer"]} == set(module.PEER)
     assert [one["differ"] for one in found["peer"]] == [0, 0, 0, 0]
     assert all(one["ratio"] > 1 for one in found["peer"])
     assert (tmp_path / "clinical.md").read_text(encoding="utf-8").count("\n| ") > len(found["alone"])
