@@ -6,13 +6,17 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from sjd_dask import names
 from sjd_dask.clinical.definitions import Overrides, did_you_mean
 from sjd_dask.clinical.sheet import Sheet
 from sjd_dask.errors import SpecError
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 @dataclass(frozen=True)
@@ -169,7 +173,7 @@ def score(
     units: Mapping[str, str] | None = None,
     definitions: Overrides | None = None,
     **options: Any,
-) -> pd.DataFrame:
+) -> Any:
     """Score a table of visits.
 
     Parameters
@@ -187,7 +191,7 @@ def score(
 
     Returns
     -------
-    pandas.DataFrame
+    pandas.DataFrame, or xarray.Dataset along ``samples`` for a Dataset
         The sheet's rows in their order: ``sample_id``, ``person_id``, ``visit``, ``date`` as far as they are there,
         then each measure's columns. A score is missing where the missing items leave it open; its ``_min`` and ``_max``
         say what is sure. Missing is never 0, unknown never negative.
@@ -224,4 +228,14 @@ def score(
         part = one.function(sheet, definitions=definitions, **own).reset_index(drop=True)
         parts.append(part)
     result = pd.concat(parts, axis=1)
-    return result.loc[:, ~result.columns.duplicated()]
+    result = result.loc[:, ~result.columns.duplicated()]
+    return result if isinstance(frame, pd.DataFrame | Sheet) else _as_dataset(result, sheet)
+
+
+def _as_dataset(result: pd.DataFrame, sheet: Sheet) -> xr.Dataset:
+    """Scores as variables along ``samples``, ids as coordinates."""
+    import xarray as xr
+
+    columns = {str(name): (names.SAMPLES, result[name].to_numpy()) for name in result}
+    ids = {str(name): columns.pop(str(name)) for name in sheet.ids}
+    return xr.Dataset(columns, coords=ids)
