@@ -12,7 +12,7 @@ from sjd_dask.clinical import threeway
 from sjd_dask.clinical.definitions import load_definition
 from sjd_dask.clinical.gland_tests import cut, in_words, read_test, test_columns, text_column
 from sjd_dask.clinical.measures import Measure, interval_columns
-from sjd_dask.clinical.reasons import by_pattern, missing_reason
+from sjd_dask.clinical.reasons import by_pattern, join_reasons, missing_reason
 from sjd_dask.clinical.sheet import Sheet
 from sjd_dask.errors import SpecError
 
@@ -51,7 +51,8 @@ def acr_eular(
     DataFrame
         One row a row of the sheet: ``acr_eular`` (points, 0-9; NaN while an item is unknown), ``acr_eular_min`` (points
         observed), ``acr_eular_max`` (points attainable), ``acr_eular_known`` and ``acr_eular_items`` (of the five),
-        ``acr_eular_reason`` (items not recorded), ``acr_eular_class``, ``acr_eular_met`` (1, 0 or NaN),
+        ``acr_eular_reason`` (items not recorded, and columns that contradict each other), ``acr_eular_class``,
+        ``acr_eular_met`` (1, 0 or NaN),
         ``acr_eular_entry`` (met, not_met, unknown), ``acr_eular_exclusion`` (present, none, unknown),
         ``acr_eular_child`` (1, 0 or NaN), ``acr_eular_note`` (entry and exclusions that are not recorded, and what the
         class of a child means), ``acr_eular_missing_as_negative`` and ``acr_eular_item_<item>`` (positive, negative,
@@ -77,7 +78,7 @@ def acr_eular(
     negative, children: seed editorial (P). One scale of staining decides: same paper, methods (S).
     """
     table = load_definition("acr_eular", definitions)
-    items = item_answers(sheet, table, one_scale=one_scale)
+    items, noticed = item_answers(sheet, table, one_scale=one_scale)
     excluded = any_there(sheet, table["exclusions"], sheet.flag)
     entered = entry(sheet, table)
     child = threeway.below(sheet.number("age"), float(table["adult_age"]["years"]))
@@ -88,6 +89,7 @@ def acr_eular(
     points = [float(one["points"]) for one in table["items"].values()]
     known = ~np.isnan(np.column_stack(list(items.values())))
     low, high = threeway.bounds(*items.values(), weights=points)
+    reason = missing_reason(known, list(items))
     met_at = float(table["met_at"]["points"])
     met = np.where(low >= met_at, 1.0, np.where(high < met_at, 0.0, np.nan))
 
@@ -102,7 +104,7 @@ def acr_eular(
         "acr_eular_max": high,
         "acr_eular_known": known.sum(axis=1),
         "acr_eular_items": np.full(sheet.n, len(items)),
-        "acr_eular_reason": missing_reason(known, list(items)),
+        "acr_eular_reason": join_reasons(reason, *noticed) if noticed else reason,
         "acr_eular_class": text_column(CLASSES, code),
         "acr_eular_met": np.where((child == 1) & (met != 1) & (whole == 0) & (excluded != 1), np.nan, whole),
         "acr_eular_entry": in_words(entered, "not_met", "met"),
@@ -115,23 +117,27 @@ def acr_eular(
     return pd.DataFrame(columns, index=sheet.frame.index)
 
 
-def item_answers(sheet: Sheet, table: Mapping[str, Any], *, one_scale: bool | None = None) -> dict[str, np.ndarray]:
-    """Each item, 1 positive, 0 negative, NaN unknown, (n,) each."""
+def item_answers(
+    sheet: Sheet, table: Mapping[str, Any], *, one_scale: bool | None = None
+) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+    """Each item, 1 positive, 0 negative, NaN unknown, (n,) each; and columns of texts on what contradicts itself."""
     rule = str(table["one_scale_decides"]["value"])
     if rule not in SCALE_RULES:
         raise SpecError(f"one_scale_decides of the acr_eular table is {rule!r}; it is one of {', '.join(SCALE_RULES)}")
     decides = rule == "always" if one_scale is None else one_scale
-    found = {}
+    found, notes = {}, []
     for name, item in table["items"].items():
         # A scale the sheet has no column of was not used there: the other one is the item.
-        tests = list(item["tests"].values())
-        tests = [one for one in tests if any(map(sheet.has, test_columns(one)))] or tests
-        answers = [read_test(sheet, one).answer for one in tests]
+        tests = item["tests"]
+        tests = {key: one for key, one in tests.items() if any(map(sheet.has, test_columns(one)))} or tests
+        readings = {key: read_test(sheet, one) for key, one in tests.items()}
+        notes += [text for key, one in readings.items() for text in one.notes(key)]
+        answers = [one.answer for one in readings.values()]
         either = threeway.any_of(*answers)
         if decides and len(answers) > 1:
             either = np.where(np.isnan(np.column_stack(answers)).all(axis=1), np.nan, np.nan_to_num(either, nan=0.0))
         found[name] = either
-    return found
+    return found, notes
 
 
 def entry(sheet: Sheet, table: Mapping[str, Any]) -> np.ndarray:

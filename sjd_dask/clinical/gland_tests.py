@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sjd_dask.clinical import threeway
+from sjd_dask.clinical.reasons import where_reason
 from sjd_dask.clinical.sheet import Sheet
 from sjd_dask.errors import SpecError
 
@@ -57,12 +58,19 @@ class Reading:
     eyes : dict of ndarray
         By eye; empty for a test that is not of eyes.
     contradicts : ndarray of bool
-        The eyes decide, and the value recorded for both says the opposite.
+        Rows in which two columns of the test say the opposite of each other.
+    counts : str
+        Which of the two counts, in words.
     """
 
     answer: np.ndarray
     eyes: dict[str, np.ndarray]
     contradicts: np.ndarray
+    counts: str = ""
+
+    def notes(self, name: str) -> list[np.ndarray]:
+        """What was noticed, as a column of texts; none where no row contradicts itself."""
+        return [where_reason(self.contradicts, f"{name}: {self.counts}")] if self.contradicts.any() else []
 
 
 def read_test(sheet: Sheet, test: Mapping[str, Any]) -> Reading:
@@ -82,7 +90,7 @@ def read_test(sheet: Sheet, test: Mapping[str, Any]) -> Reading:
     -----
     Where the eyes leave it open, a value recorded for both, read as that of the worse eye, decides.
     """
-    contradicts = np.zeros(sheet.n, dtype=bool)
+    contradicts, counts = np.zeros(sheet.n, dtype=bool), ""
     if "flag" in test:
         return Reading(sheet.flag(str(test["flag"])), {}, contradicts)
     eyes = {eye: _one(sheet, str(test[eye]), test) for eye in EYES if eye in test}
@@ -95,11 +103,14 @@ def read_test(sheet: Sheet, test: Mapping[str, Any]) -> Reading:
     found = threeway.any_of(*parts)
     if "recorded" in test and sheet.has(str(test["recorded"])):
         recorded = cut(sheet.number(str(test["recorded"])), test)
-        contradicts = np.abs(found - recorded) == 1
+        contradicts, counts = np.abs(found - recorded) == 1, "eyes and recorded value disagree, the eyes count"
         found = np.where(np.isnan(found), recorded, found)
     if "confirmed_by" in test and sheet.has(str(test["confirmed_by"])):
-        found = np.where(sheet.flag(str(test["confirmed_by"])) == 0, 0.0, found)
-    return Reading(found, eyes, contradicts)
+        refuted = sheet.flag(str(test["confirmed_by"])) == 0
+        contradicts = refuted & (found == 1)
+        counts = f"positive, but {test['confirmed_by']} is recorded as false, which counts"
+        found = np.where(refuted, 0.0, found)
+    return Reading(found, eyes, contradicts, counts)
 
 
 def answer(sheet: Sheet, test: Mapping[str, Any]) -> np.ndarray:

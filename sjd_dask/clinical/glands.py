@@ -11,7 +11,7 @@ import pandas as pd
 from sjd_dask.clinical.definitions import load_definition
 from sjd_dask.clinical.gland_tests import in_words, read_test
 from sjd_dask.clinical.measures import Measure, interval_columns
-from sjd_dask.clinical.reasons import join_reasons, missing_reason, where_reason
+from sjd_dask.clinical.reasons import join_reasons, missing_reason
 from sjd_dask.clinical.sheet import Sheet
 
 
@@ -57,11 +57,7 @@ def glands(sheet: Sheet, *, definitions: Mapping[str, Any] | None = None) -> pd.
     low = (matrix == 1).sum(axis=1).astype(float)
     high = low + (~known).sum(axis=1)
     reason = missing_reason(known, list(readings))
-    said = [
-        where_reason(one.contradicts, f"{name}: eyes and recorded value disagree, the eyes count")
-        for name, one in readings.items()
-        if one.contradicts.any()
-    ]
+    said = [text for name, one in readings.items() for text in one.notes(name)]
     reason = join_reasons(reason, *said) if said else reason
     columns: dict[str, Any] = {
         "glands": np.where(low == high, low, np.nan),

@@ -112,6 +112,7 @@ def test_one_eye_that_is_positive_decides_and_one_that_is_not_does_not() -> None
     assert one(schirmer_right=30, schirmer=30)["acr_eular_item_schirmer"] == "negative"
     assert one(schirmer_right=30, schirmer=4)["acr_eular_item_schirmer"] == "positive"
     assert one(schirmer_right=3, schirmer=30)["acr_eular_item_schirmer"] == "positive"
+    assert "schirmer: eyes and recorded value disagree" in one(schirmer_right=3, schirmer=30)["acr_eular_reason"]
 
 
 def test_one_scale_of_staining_is_the_item_where_the_sheet_has_no_other() -> None:
@@ -135,6 +136,7 @@ def test_a_biopsy_that_shows_another_disease_is_no_item() -> None:
                               (0, np.nan, "negative"), (1, 0.5, "negative")]:  # fmt: skip
         found = one(focus_score=focus, focal_lymphocytic_sialadenitis=flag)
         assert found["acr_eular_item_focal_lymphocytic_sialadenitis"] == word, (flag, focus)
+        assert ("recorded as false, which counts" in found["acr_eular_reason"]) == (flag == 0 and focus == 3)
 
 
 @pytest.mark.parametrize("question", ENTRY)
