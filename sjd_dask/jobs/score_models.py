@@ -95,6 +95,8 @@ def _fit(
     file: Path,
     taken: set[str],
 ) -> None:
+    if measure.name not in FITS:
+        raise SpecError(f"--fit makes models of {' and '.join(FITS)}; {measure.name} takes its own otherwise")
     where, function = FITS[measure.name]
     own: dict[str, Any] = {"baseline": ready.options.get("baseline")}
     if "columns" in ready.options:
