@@ -115,6 +115,27 @@ eligible: "disease == 'patient'"
 inbox: inbox
 output: calls
 """
+# Who may enter a trial of systemic activity, how many are needed, who gets what; classes are those of the last night.
+TRIAL = """\
+job: trial
+name: systemic_activity
+sheet: raw/clinic.csv
+cohort: cohort
+calls: classes/calls
+output: trial
+screening: "visit == 1"
+criteria:
+  include:
+    - {name: active disease, when: "essdai >= 5"}
+    - {name: anti-SSA, when: anti_ssa}
+feasibility: {by: [molecular_class]}
+design:
+  strata: [{name: interferon, share: 0.5}, {name: others, share: 0.5}]
+  classifier: {target: [interferon], sensitivity: 0.9, specificity: 0.9, not_called: 0.1}
+  endpoints:
+    - {name: essdai, kind: continuous, sd: 6, effect: 3}
+randomisation: {arms: [active, placebo], strata: [molecular_class], block_sizes: [4], per_stratum: 20, seed: 1}
+"""
 CELLS = "~ disease + age + sex + CD4T + CD8T + Bcell + NK + Mono"
 PLAIN = "~ disease + age + sex"
 
@@ -158,6 +179,12 @@ def main() -> None:
     sjd(folder, "run", "night.yaml")
     sjd(folder, "run", "ewas_disease.yaml")
     run(folder, "expression_new_samples", FROZEN)
+    print("\nThe clinic: scores with what missing items leave open, three axes, a trial by class", flush=True)
+    sjd(folder, "score", "raw/clinic.csv", "clinic_scores.csv", "--measure", "essdai", "--measure", "esspri",
+        "--measure", "acr-eular", "--measure", "star", "--measure", "axes")  # fmt: skip
+    (folder / "trial.yaml").write_text(TRIAL, encoding="utf-8")
+    sjd(folder, "trial", "trial.yaml")
+    sjd(folder, "person", "raw/clinic.csv", "people.html", "--cohort", "cohort", "--calls", "calls")
     sjd(folder, "verify", "cohort")
     sjd(folder, "info", "cohort")
     sjd(folder, "report", "cohort", "associations/ewas_disease", "ewas_disease.html")
@@ -170,6 +197,7 @@ def main() -> None:
     print_layer(simulation, folder)
     print_groups(folder)
     print_calls(folder)
+    print_clinic(simulation, folder)
     print(f"\nReports: {', '.join(map(str, sorted(folder.glob('*.html'))))}")
     print(f"Everything took {time.perf_counter() - begin:.0f} s.")
 
@@ -198,6 +226,7 @@ def write_raw_tables(simulation: Simulation, folder: Path) -> None:
     sites, genes = simulation.feature_ids("methylation"), simulation.feature_ids("rnaseq")
     ids, sheet = simulation.sample_ids, simulation.samples()
     simulation.features("methylation").to_csv(raw / "sites.csv", index=False)
+    simulation.clinical_sheet().to_csv(raw / "clinic.csv")
     for night, rows in ((1, slice(0, FIRST_NIGHT)), (2, slice(FIRST_NIGHT - 1, N_SAMPLES))):
         values = betas[rows].copy()
         if night == 2:
@@ -306,6 +335,20 @@ def print_calls(folder: Path) -> None:
     statuses = ", ".join(f"{count} {status}" for status, count in new["status"].value_counts().items())
     reasons = ", ".join(f"{count} {reason}" for reason, count in changes["reason"].value_counts().items())
     print(f"The second night: {reasons}; status of these samples: {statuses}. Why: {folder}/night.html")
+
+
+def print_clinic(simulation: Simulation, folder: Path) -> None:
+    """The scores of a sheet with holes, against those of the sheet without."""
+    found = pd.read_csv(folder / "clinic_scores.csv", dtype={names.SAMPLE_ID: str}).set_index(names.SAMPLE_ID)
+    truth = simulation.samples().loc[found.index, "essdai"]
+    inside = found["essdai_min"].le(truth) & found["essdai_max"].ge(truth)
+    known = found["essdai"].notna()
+    exact = (found["essdai"] == truth)[known].sum()
+    dominant = ", ".join(f"{one} {n}" for one, n in found["dominant"].fillna("open").value_counts().items())
+    print(
+        f"clinic_scores.csv: ESSDAI of {known.sum()} of {len(found)} visits, {exact} of them as planted; with what "
+        f"missing domains leave open, the planted score is held in {inside.sum()} of {len(found)}. Dominant axis: {dominant}."
+    )
 
 
 def _against(values: np.ndarray, planted: np.ndarray, batches: np.ndarray) -> tuple[float, float]:

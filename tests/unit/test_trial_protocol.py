@@ -25,7 +25,7 @@ FINISHED = {"table": "t.csv", "endpoint": "y", "control": "placebo", "by": ["c"]
         ({"sheet": "s.csv", "critera": {}}, "unknown key `critera`; did you mean `criteria`?"),
         ({"sheet": "s.csv", "criteria": {"inclde": []}}, "`criteria.inclde`; did you mean `include`?"),
         ({"sheet": "s.csv", "criteria": {"include": [{"name": "a", "wen": "x"}]}}, "did you mean `when`?"),
-        ({"sheet": "s.csv", "cohort": "c", "feasibility": {}}, "not both"),
+        ({"sheet": "s.csv", "cohort": "c", "feasibility": {}}, "only asked for `calls: classes/NAME`"),
         ({"criteria": {}}, "`criteria` needs the persons"),
         ({"template": "twinss_1"}, "`template` needs the persons"),
         ({"randomisation": {"arms": ["a", "b"]}}, "`randomisation.seed` is required"),

@@ -111,7 +111,9 @@ class Protocol(Part):
     sheet: str | None = Field(
         None, description="Clinical sheet of those screened (.csv, .tsv, .parquet), relative to this file."
     )
-    cohort: str | None = Field(None, description="In place of `sheet`: a cohort, whose sample sheet is taken.")
+    cohort: str | None = Field(
+        None, description="A cohort: where its `calls` are, and without `sheet` its sample sheet is taken too."
+    )
     calls: str | None = Field(
         None,
         description="Molecular classes: classes/NAME of the cohort, or a table with sample_id or person_id, and call. "
@@ -173,8 +175,10 @@ class Protocol(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Protocol:
-        if self.sheet is not None and self.cohort is not None:
-            raise ValueError("give `sheet` or `cohort`, not both")
+        of_cohort = self.calls is not None and self.calls.startswith("classes/")
+        if self.sheet is not None and self.cohort is not None and not of_cohort:
+            raise ValueError("beside a `sheet` the cohort is only asked for `calls: classes/NAME`: name them, or leave "
+                             "one of the two out")  # fmt: skip
         sections = [name for name in ("criteria", "template", "feasibility", "design", "randomisation", "reanalysis")
                     if getattr(self, name) is not None]  # fmt: skip
         if not sections:
@@ -187,7 +191,7 @@ class Protocol(Part):
                 raise ValueError(f"`{of_persons[0]}` needs the persons screened: give `sheet` or `cohort`")
         if self.calls is not None and not self.has_persons:
             raise ValueError("`calls` belong to the persons of a `sheet` or `cohort`")
-        if self.calls is not None and self.calls.startswith("classes/") and self.cohort is None:
+        if of_cohort and self.cohort is None:
             raise ValueError(f"`calls: {self.calls}` is a result of a cohort: give `cohort`, or a file of calls")
         if self.design_shares is not None and (self.design is None or self.design.strata is None):
             raise ValueError("`design_shares` replaces the shares of `design.strata`, and there are none")
