@@ -62,10 +62,12 @@ def count_answers(title: str, answers: pd.Series, below: int) -> Counted:
 
 
 def count_by_group(answers: pd.Series, groups: pd.Series, below: int) -> list[Counted]:
-    """The answers of each group, groups by name; the answers of all together may be known."""
+    """The answers of all, then of each group, groups by name: no row of the one gives the other away."""
     table = pd.crosstab(groups.astype(object), answers.astype(object))
-    rows = _told("", [str(one) for one in table.columns], table.to_numpy(), below)
-    return [Counted(str(name), one.counts, one.untold) for name, one in zip(table.index, rows, strict=True)]
+    rows = _told("", [str(one) for one in table.columns], table.to_numpy(), below, with_sum=True)
+    titles = [*map(str, table.index), "all"]
+    named = [Counted(title, one.counts, one.untold) for title, one in zip(titles, rows, strict=True)]
+    return [named[-1], *named[:-1]]
 
 
 def count_values(values: np.ndarray, most: float, below: int) -> Histogram | None:
@@ -89,12 +91,16 @@ def count_values(values: np.ndarray, most: float, below: int) -> Histogram | Non
     )  # fmt: skip
 
 
-def _told(title: str, answers: Sequence[str], counts: np.ndarray, below: int) -> list[Counted]:
+def _told(
+    title: str, answers: Sequence[str], counts: np.ndarray, below: int, *, with_sum: bool = False
+) -> list[Counted]:
+    """Each row of counts (rows, answers) without what few people share; with the sum of the rows as the last."""
     if not counts.size:
-        return [Counted(title, {}, 0) for _ in counts]
+        return [Counted(title, {}, 0) for _ in range(len(counts) + with_sum)]
     veil = hide_small(counts.astype(np.int64), below)
+    lines = np.vstack([counts, counts.sum(axis=0)]) if with_sum else counts
     rows = []
-    for line, hidden in zip(counts.tolist(), veil.tolist(), strict=False):
+    for line, hidden in zip(lines.tolist(), veil.tolist(), strict=False):
         told = {answer: None if out else n for answer, n, out in zip(answers, line, hidden, strict=False)}
         untold = None if hidden[-1] else sum(n for n, out in zip(line, hidden, strict=False) if out)
         rows.append(Counted(title, told, untold))

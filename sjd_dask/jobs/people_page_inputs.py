@@ -170,10 +170,10 @@ def _parts(people: pd.DataFrame, axes: pd.DataFrame, below: int) -> dict[str, li
             for _, one in axes.iterrows()
         ]
         dominant = _or_open(people["dominant"])
-        parts["dominant"] = [count_answers("all", dominant, below)]
         if CLASS in people:
-            classes = people[CLASS].astype(object).fillna(NO_CLASS)
-            parts["dominant"] += count_by_group(dominant, classes, below)
+            parts["dominant"] = count_by_group(dominant, people[CLASS].astype(object).fillna(NO_CLASS), below)
+        else:
+            parts["dominant"] = [count_answers("all", dominant, below)]
     if "essdai_activity" in people:
         parts["activity"] = [count_answers("ESSDAI", _or_open(people["essdai_activity"]), below)]
     if "acr_eular_class" in people:

@@ -38,8 +38,19 @@ def test_no_count_of_few_people_follows_from_what_is_told(seed: int) -> None:
 
 def test_groups_keep_their_names_and_answers() -> None:
     found = count_by_group(answers(a=12, b=12)[:24], pd.Series(["x", "y"] * 12), 5)
-    assert [one.title for one in found] == ["x", "y"]
-    assert [one.counts for one in found] == [{"a": 6, "b": 6}, {"a": 6, "b": 6}]
+    assert [one.title for one in found] == ["all", "x", "y"]
+    assert [one.counts for one in found] == [{"a": 12, "b": 12}, {"a": 6, "b": 6}, {"a": 6, "b": 6}]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_groups_and_their_sum_do_not_give_each_other_away(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    people = pd.Series(rng.choice(list("abc"), 50, p=[0.7, 0.2, 0.1]))
+    groups = pd.Series(rng.choice(["x", "y", "z"], 50, p=[0.6, 0.3, 0.1]))
+    every, *parts = count_by_group(people, groups, 5)
+    for answer in every.counts:
+        hidden = [one for one in (every, *parts) if one.counts[answer] is None]
+        assert len(hidden) != 1, answer
 
 
 def test_bins_are_round_hold_everyone_and_hide_few() -> None:
