@@ -80,7 +80,7 @@ def person(
             calls_name="" if history is None else history.output,
             notes=found.notes,
         )
-        facts: dict[str, Any] = {"person": who, "n_visits": len(found.visits), "n_open": len(found.open)}
+        facts: dict[str, Any] = {"person": who, "n_visits": len(found.visits), "open": found.open.to_dict("records")}
         notes = found.notes
     else:
         from sjd_dask.jobs.people_page_inputs import people_inputs

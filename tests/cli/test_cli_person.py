@@ -72,7 +72,8 @@ def test_the_page_of_a_person_has_axes_scores_and_class(
     assert said["file"] == str(page) and said["person"] == often_seen and said["n_visits"] == 3
     assert text.count("<img") == 3 and "Three axes over the visits" in text and "Molecular class" in text
     table = text.split('id="open"')[1]
-    assert table.count("<tr>") == said["n_open"] + (said["n_open"] > 0)
+    assert table.count("<tr>") == len(said["open"]) + bool(said["open"])
+    assert all(set(one) == {"label", "question", "so_far", "missing"} for one in said["open"])
     # Every visit is named in the alternative text of the axes, with its three states.
     alt = re.search(r'alt="Three axes of [^"]*"', text)
     assert alt is not None and alt.group().count("axis 1") == 3
