@@ -347,7 +347,8 @@ def print_clinic(simulation: Simulation, folder: Path) -> None:
     dominant = ", ".join(f"{one} {n}" for one, n in found["dominant"].fillna("open").value_counts().items())
     print(
         f"clinic_scores.csv: ESSDAI of {known.sum()} of {len(found)} visits, {exact} of them as planted; with what "
-        f"missing domains leave open, the planted score is held in {inside.sum()} of {len(found)}. Dominant axis: {dominant}."
+        f"missing domains leave open, the planted score is held in {inside.sum()} of {len(found)}. Dominant axis: "
+        f"{dominant}."
     )
 
 
