@@ -13,7 +13,7 @@ import pytest
 from sjd_dask.clinical import MEASURES
 from sjd_dask.errors import DataError
 from sjd_dask.jobs.score_sheet import score_sheet
-from sjd_dask.jobs.sheet_files import write_table
+from sjd_dask.jobs.sheet_files import read_table, write_table
 from sjd_dask.runtime.here import Here
 from sjd_dask.simulate import Simulation
 
@@ -48,6 +48,14 @@ def test_scores_of_parts_are_those_of_the_whole(sheet: Path, tmp_path: Path, row
     for name in whole.column_names:
         assert parts.column(name).combine_chunks().equals(whole.column(name).combine_chunks()), name
     assert sorted(one.name for one in tmp_path.iterdir()) == ["parts.parquet", "whole.parquet"]
+
+
+def test_the_order_of_the_rows_is_no_matter(sheet: Path, tmp_path: Path) -> None:
+    frame = read_table(sheet)
+    turned = write_table(frame.iloc[::-1], tmp_path / "turned.csv")
+    whole = scored(sheet, tmp_path / "whole.parquet", SHEET_ONLY)
+    other = scored(turned, tmp_path / "other.parquet", SHEET_ONLY)
+    assert other.take(pa.array(range(len(frame) - 1, -1, -1))).equals(whole.combine_chunks())
 
 
 def test_measures_of_a_visit_alone_are_cut_by_rows(sheet: Path, tmp_path: Path) -> None:
