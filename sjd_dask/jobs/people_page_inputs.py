@@ -128,7 +128,8 @@ def people_inputs(
     people, _ = scored(sheet.take(rows), single, definitions, options)
     if calls is not None and cohort is not None:
         people, note = _with_class(people, cohort, calls)
-        notes.append(note)
+        # How many have no class may be a count of few.
+        notes.append(note.split(":")[0])
     axes = axis_titles(measures, definitions)
     own_scales = scales(definitions)
     parts = _parts(people, axes, below)
@@ -192,11 +193,14 @@ def _rows(sheet: Sheet, baseline: str | None, notes: list[str]) -> tuple[np.ndar
     """Positions of the rows that are shown, one a person, and of the newest visits that follow a baseline."""
     try:
         found = sheet_baselines(sheet, baseline)
-    except DataError as error:
+    except DataError:
         if baseline is not None:
             raise
-        # Without an order there are no responses; who is shown must still be one row a person.
-        notes.append(f"no responses, and the first row of each person in the order of sample ids: {error}")
+        # Without an order there are no responses; who is shown must still be one row a person. The error names people.
+        notes.append(
+            "no responses, and the first row of each person by sample id: nothing tells the order of some people's "
+            "visits. `sjd score --measure star` says whose"
+        )
         order, person, _ = _ordered(sheet)
         return np.sort(order[np.r_[True, person[1:] != person[:-1]]]), np.empty(0, dtype=np.int64)
     rows = np.flatnonzero(found.is_baseline)

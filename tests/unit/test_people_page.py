@@ -52,6 +52,7 @@ def test_without_an_order_everybody_is_there_once_and_nobody_responds(tmp_path: 
     found = people_inputs(write(tmp_path, ("start", "end")))
     assert found.n_persons == 12 and "responses" not in found.parts
     assert any("no responses" in note and "nothing tells" in note for note in found.notes)
+    assert not any("P0" in note or "start-" in note for note in found.notes)
 
 
 def test_few_people_are_refused(tmp_path: Path) -> None:
