@@ -75,7 +75,7 @@ def acr_eular(
     References
     ----------
     Items, weights, cut-offs, entry, exclusions: Shiboski et al. 2017, Arthritis Rheumatol 69:35-45 (P). Missing is not
-    negative, children: seed editorial (P). One scale of staining decides: same paper, methods (S).
+    negative, children: the editorial on the three axes (P). One scale of staining decides: same paper, methods (S).
     """
     table = load_definition("acr_eular", definitions)
     items, noticed = item_answers(sheet, table, one_scale=one_scale)
