@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -14,6 +15,8 @@ from sjd_dask.clinical.measures import Measure
 # A text column with more different values is no state.
 MOST_STATES = 12
 MOST_REASONS = 5
+# A dictionary may hold texts that no row has.
+_VARIOUS = 1000
 _REASON = "_reason"
 IDS = (names.SAMPLE_ID, names.PERSON_ID, names.VISIT, names.DATE)
 # What a row was compared with, and what was asked for: no states of a row.
@@ -44,6 +47,8 @@ def _of(table: pa.Table, measure: Measure) -> dict[str, Any]:
         kind = measure.columns[name][0]
         if kind not in ("text", "flag") or name.endswith(_NO_STATE):
             continue
+        if _is_various(table.column(name)):
+            continue
         counts = _counts(table.column(name), "undetermined")
         if 1 <= len(counts) <= MOST_STATES and set(counts) != {""}:
             states[name] = counts
@@ -66,10 +71,19 @@ def _of(table: pa.Table, measure: Measure) -> dict[str, Any]:
 
 def _counts(column: pa.ChunkedArray, missing: str) -> dict[str, int]:
     """Rows of each value as text, the commonest first."""
-    counted = pc.value_counts(column.combine_chunks() if column.num_chunks != 1 else column.chunk(0))
-    pairs = [(one["values"], one["counts"]) for one in counted.to_pylist()]
-    texts = [(missing if value is None else _word(value), count) for value, count in pairs]
-    return dict(sorted(texts, key=lambda one: (-one[1], one[0])))
+    whole = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    if not pa.types.is_dictionary(whole.type):
+        whole = whole.dictionary_encode()
+    codes = pc.fill_null(whole.indices, len(whole.dictionary)).to_numpy(zero_copy_only=False)
+    counts = np.bincount(codes, minlength=len(whole.dictionary) + 1)
+    values = [*whole.dictionary.to_pylist(), None]
+    found = [(missing if values[i] is None else _word(values[i]), int(counts[i])) for i in np.flatnonzero(counts)]
+    return dict(sorted(found, key=lambda one: (-one[1], one[0])))
+
+
+def _is_various(column: pa.ChunkedArray) -> bool:
+    """Whether a column of texts has too many different ones for states: ids, lists of what was found."""
+    return pa.types.is_dictionary(column.type) and column.num_chunks > 0 and len(column.chunk(0).dictionary) > _VARIOUS
 
 
 def _word(value: Any) -> str:

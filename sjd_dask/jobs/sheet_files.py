@@ -313,7 +313,9 @@ def _write(frame: pd.DataFrame | pa.Table, target: Path, temporary: Path) -> Non
     if ending == ".parquet":
         # Without Arrow's own schema dictionary-encoded text is read back as text.
         plain = table.replace_schema_metadata(None)
-        pq.write_table(plain, temporary, compression="zstd", row_group_size=_GROUP_ROWS, store_schema=False)
+        pq.write_table(
+            plain, temporary, compression="zstd", row_group_size=_GROUP_ROWS, store_schema=False, write_statistics=False
+        )
         return
     compression = "gzip" if target.suffix.lower() == ".gz" else None
     with pa.output_stream(str(temporary), compression=compression) as stream:
