@@ -146,7 +146,7 @@ def score_text(done: dict[str, Any]) -> str:
         lines.append(f"{name}: {told}")
         for column, counts in facts["states"].items():
             lines.append(f"  {column}: " + ", ".join(f"{value or 'none'} {count:,}" for value, count in counts.items()))
-        lines += [f"  {count:,} rows: {reason}" for reason, count in facts["reasons"].items()]
+        lines += [f"  {count:,} row{'s' if count != 1 else ''}: {reason}" for reason, count in facts["reasons"].items()]
         if "other_reasons" in facts:
             lines.append(f"  and {facts['other_reasons']:,} other reasons")
         for what in facts.keys() - {"determined", "undetermined", "states", "reasons", "other_reasons"}:

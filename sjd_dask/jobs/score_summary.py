@@ -20,7 +20,7 @@ _VARIOUS = 1000
 _REASON = "_reason"
 IDS = (names.SAMPLE_ID, names.PERSON_ID, names.VISIT, names.DATE)
 # What a row was compared with, and what was asked for: no states of a row.
-_NO_STATE = (_REASON, "_baseline", "_domains", "_derived")
+_NO_STATE = (_REASON, "_note", "_baseline", "_domains", "_derived", "_missing_as_negative")
 
 
 def summarise(table: pa.Table, measures: Sequence[Measure]) -> dict[str, Any]:

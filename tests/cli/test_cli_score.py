@@ -38,7 +38,7 @@ def test_a_sheet_becomes_a_table_and_a_summary(sheet: Path, tmp_path: Path, sjd:
     lines = done.out.splitlines()
     assert lines[:2] == [str(out), "essdai: 2 of 3 rows determined"]
     assert "  essdai_activity: high 1, moderate 1, undetermined 1" in lines
-    assert "  1 rows: missing: biological" in lines and "  1 rows: missing: fatigue" in lines
+    assert "  1 row: missing: biological" in lines and "  1 row: missing: fatigue" in lines
     assert "made of person_id and visit, as in '01|1'" in done.err
     found = read_table(out)
     assert found["sample_id"].tolist() == ["01|1", "01|2", "2|1"] and found["person_id"].tolist() == ["01", "01", "2"]
