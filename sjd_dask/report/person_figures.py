@@ -97,7 +97,7 @@ def has_percentiles(visits: pd.DataFrame, axes: pd.DataFrame) -> bool:
 
 
 def _bar_words(state: str | None, low: float, high: float) -> str:
-    ends = number(low, 2) if low == high else f"{number(low, 2)} to {number(high, 2)}"
+    ends = number(low, 3) if low == high else f"{number(low, 3)} to {number(high, 3)}"
     return f"{state or 'open'}, {ends}"
 
 
