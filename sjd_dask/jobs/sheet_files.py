@@ -232,7 +232,20 @@ def _parse(file: Path, columns: list[str], delimiter: str, ids: set[str]) -> pa.
                 "Every line must have the same number of fields."
             ) from None
         raise DataError(f"{file} can't be read as a table: {error}") from None
+    for i, name in enumerate(columns):
+        if pa.types.is_binary(table.column(i).type):  # what the reader makes of bytes that are no text
+            _refuse_bytes(file, name, table.column(i))
     return pa.table({name: _plain(table.column(i)) for i, name in enumerate(columns)})
+
+
+def _refuse_bytes(file: Path, name: str, column: pa.ChunkedArray) -> None:
+    for row, value in enumerate(column.to_pylist(), start=1):
+        try:
+            (value or b"").decode("utf-8")
+        except UnicodeDecodeError:
+            raise DataError(
+                f"{file}: column {name!r}, row {row:,} holds {value!r}, which is no UTF-8 text. Save the file as UTF-8."
+            ) from None
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -128,6 +128,14 @@ def test_a_table_that_is_none_is_refused(tmp_path: Path, text: str, words: str) 
         read_table(write(tmp_path / "t.csv", text))
 
 
+@pytest.mark.parametrize("name", ["note", "sample_id"])
+def test_bytes_that_are_no_text_are_refused_wherever_they_stand(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(f"{name},b\n".encode() + b"x,1\n" * 600_000 + "Sjögren,2\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"UTF-?8"):
+        read_table(path)
+
+
 def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no file"):
         read_table(tmp_path / "no.csv")
