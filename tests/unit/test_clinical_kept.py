@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -40,14 +41,13 @@ def test_a_function_is_computed_once_for_each_sheet_and_options() -> None:
 
 
 def test_what_is_kept_goes_with_its_sheet() -> None:
-    gc.collect()
-    before = len(_KEPT)
     one = sheet()
     score(one, ["esspri", "axes"])
-    assert len(_KEPT) == before + 1
+    assert one in _KEPT
+    gone = weakref.ref(one)
     del one
     gc.collect()
-    assert len(_KEPT) == before
+    assert gone() is None and all(kept() is not None for kept in _KEPT.keyrefs())
 
 
 def test_a_definition_of_the_users_is_not_taken_for_the_shipped_one() -> None:
