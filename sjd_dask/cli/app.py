@@ -13,7 +13,20 @@ from typing import Annotated, Any
 
 import typer
 
-from sjd_dask.cli import backup, certs, clinical, cohorts, exchange, history, models, person, runs, trial, withdraw
+from sjd_dask.cli import (
+    backup,
+    certs,
+    clinical,
+    cohorts,
+    compare,
+    exchange,
+    history,
+    models,
+    person,
+    runs,
+    trial,
+    withdraw,
+)
 from sjd_dask.cli.options import Commands, JsonOption, emit
 from sjd_dask.errors import SjdError
 
@@ -31,6 +44,7 @@ app.add_typer(history.commands)
 app.add_typer(clinical.commands)
 app.add_typer(person.commands)
 app.add_typer(trial.commands)
+app.add_typer(compare.commands)
 app.add_typer(exchange.commands)
 app.add_typer(withdraw.commands)
 app.add_typer(backup.commands)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import secrets
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,8 +28,8 @@ from sjd_dask.clinical.exchange.observations import (
 from sjd_dask.designs.query import query_samples
 from sjd_dask.errors import DataError, SpecError
 from sjd_dask.jobs.clinical_sheet import open_sheet
+from sjd_dask.jobs.folders import check_new_folder, whole_folder
 from sjd_dask.jobs.sheet_files import read_table, write_table
-from sjd_dask.store.files import writing
 from sjd_dask.store.ingest.ids import check_ids, name_some
 
 if TYPE_CHECKING:
@@ -123,7 +120,7 @@ def exchange(
     if persons is not None and to != OMOP:
         raise SpecError("--persons is for --to omop: other formats keep the ids of persons as they are")
     target = Path(out)
-    _check_target(target)
+    check_new_folder(target)
     opened = open_sheet(sheet, mapping=mapping, units=units, definitions=definitions)
     read = opened.read()
     notes = list(opened.notes)
@@ -138,7 +135,7 @@ def exchange(
     columns = [*sheet_columns(read, definitions, without=names_of(columns)), *columns]
     if not columns:
         raise DataError(f"{sheet}: no column that a clinical sheet knows, and no scores or calls: nothing to write")
-    with _whole(target) as folder:
+    with whole_folder(target) as folder:
         if to == PHENOPACKETS:
             stated = _patients(read, table, patients, notes)
             return _write_packets(read, columns, stated, definitions, folder, target, notes)
@@ -296,24 +293,3 @@ def _file_name(person: str) -> str:
     if len(name.encode()) > _LONGEST_NAME:
         raise DataError(f"the id of person {person[:40]!r}... is too long for a file name ({len(person):,} characters)")
     return f"{name}.json"
-
-
-def _check_target(target: Path) -> None:
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise SpecError(f"{target} exists and is no empty folder: name a folder that doesn't exist yet")
-    if not target.absolute().parent.is_dir():
-        raise SpecError(f"there is no folder {target.absolute().parent} to make {target.name!r} in: make it first")
-
-
-@contextlib.contextmanager
-def _whole(target: Path) -> Iterator[Path]:
-    """A folder to fill; it takes the target's name when all of it is there."""
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    with writing(str(target), "nothing was written"):
-        temporary.mkdir()
-        try:
-            yield temporary
-            temporary.replace(target)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
