@@ -47,6 +47,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/stratify_scale.py $(BENCH)
 	$(BIN)/python benchmarks/classify.py $(BENCH)
 	$(BIN)/python benchmarks/night.py $(BENCH) --samples 50000
+	$(BIN)/python benchmarks/clinical.py $(BENCH)
 
 # Real data decide: how far frozen normalisation is from a refit, and what is left of batch effects. Both need the folder
 # of public matrices that SJD_REFERENCE_DATA names, and say so without it.

@@ -33,6 +33,10 @@ Floats = NDArray[np.float64]
 YES, NO, UNDETERMINED = "yes", "no", "undetermined"
 _ANSWERS = np.array([NO, YES, UNDETERMINED], dtype=object)
 _EYES = ("right", "left")
+# What becomes of a test that the sheet has no column for, beside one that it has.
+LEFT_OUT, UNKNOWN = "left_out", "unknown"
+# Measures whose tests are alternatives within domains.
+RESPONSES = ("star", "cress")
 _KEPT: WeakKeyDictionary[Sheet, dict[str, Interval]] = WeakKeyDictionary()
 
 
@@ -64,10 +68,11 @@ def star(sheet: Sheet, *, baseline: str | None = None, definitions: Overrides | 
 
     Notes
     -----
-    Missing: a domain is met when one of its tests is met, not met when all are known and none is met, else unknown; an
-    unknown domain counts 0 in ``star_min`` and its points in ``star_max``. The mean of both eyes is known when both
-    eyes are, or when the sheet has one value a visit. A normal eye that stays normal earns its point. From a salivary
-    flow of 0 any rise counts; a relative drop from 0 is never met.
+    Missing: a domain is met when one of its tests is met, not met when all are known and none is met, else unknown. An
+    unknown domain counts 0 in ``star_min`` and its points in ``star_max``. A test whose column the sheet doesn't have,
+    beside another of its domain, was not planned and is left out (``unplanned`` in the table); an empty one is unknown.
+    The mean of both eyes is known when both eyes are, or when the sheet has one value a visit. A normal eye that stays
+    normal earns its point. From a salivary flow of 0 any rise counts; a relative drop from 0 is never met.
 
     References
     ----------
@@ -157,11 +162,50 @@ def change(sheet: Sheet, *, baseline: str | None = None, definitions: Overrides 
     return _table(columns)
 
 
+def left_out_tests(sheet: Sheet, name: str, definitions: Overrides | None = None) -> dict[str, str]:
+    """Tests that the sheet has no column for, while it has one for another test of the same domain.
+
+    Parameters
+    ----------
+    sheet : Sheet
+    name : str
+        ``star`` or ``cress``; its ``unplanned`` says what becomes of such tests.
+    definitions
+        As for `star`.
+
+    Returns
+    -------
+    dict
+        Test -> its domain, for those that are left out.
+    """
+    rules = load_definition(name, definitions)
+    rule = rules.get("unplanned", {}).get("test", UNKNOWN)
+    if rule not in (LEFT_OUT, UNKNOWN):
+        raise SpecError(f"definition {name!r}: unplanned: test is {LEFT_OUT!r} or {UNKNOWN!r}, not {rule!r}")
+    if rule == UNKNOWN:
+        return {}
+    there = {key: _has_column(sheet, test) for key, test in rules["tests"].items()}
+    planned = {test.get("domain") for key, test in rules["tests"].items() if there[key]}
+    return {
+        key: str(test["domain"])
+        for key, test in rules["tests"].items()
+        if not there[key] and test.get("domain") in planned
+    }
+
+
+def _has_column(sheet: Sheet, test: Mapping[str, Any]) -> bool:
+    column = test.get("column")
+    if not isinstance(column, str):
+        return True
+    return any(sheet.has(one) for one in (column, *(f"{column}_{eye}" for eye in _EYES if test.get("eyes"))))
+
+
 def _respond(sheet: Sheet, name: str, baseline: str | None, definitions: Overrides | None) -> pd.DataFrame:
     rules = load_definition(name, definitions)
     pairs = _pairs(sheet, name, baseline)
     domains = rules["domains"]
     flags: dict[str, list[Floats]] = {domain: [] for domain in domains}
+    left_out = left_out_tests(sheet, name, definitions)
     for key, test in rules["tests"].items():
         if test.get("domain") not in flags:
             raise SpecError(
@@ -169,7 +213,8 @@ def _respond(sheet: Sheet, name: str, baseline: str | None, definitions: Overrid
                 f"{did_you_mean(str(test.get('domain')), flags)}; there are {', '.join(flags)}"
             )
         quantity = _quantity(sheet, f"definition {name!r}, test {key!r}", test, definitions)
-        flags[test["domain"]].append(judge(key, test, *pairs.of(quantity)))
+        if key not in left_out:
+            flags[test["domain"]].append(judge(key, test, *pairs.of(quantity)))
     nothing = np.full(len(pairs.rows), np.nan)
     met = {domain: any_of(*tests) if tests else nothing for domain, tests in flags.items()}
     least, most = bounds(*met.values(), weights=[float(one["points"]) for one in domains.values()])

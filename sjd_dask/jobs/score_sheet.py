@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from sjd_dask import names
-from sjd_dask.clinical.definitions import definition_names, did_you_mean
+from sjd_dask.clinical.definitions import Overrides, definition_names, did_you_mean
 from sjd_dask.clinical.measures import MEASURES, Measure, computable, find_measure, require_columns, score
+from sjd_dask.clinical.response import RESPONSES, left_out_tests
 from sjd_dask.errors import SpecError
 from sjd_dask.jobs.clinical_sheet import open_sheet
 from sjd_dask.jobs.score_models import prepare
@@ -162,7 +163,7 @@ def score_sheet(
         [one.name for one in chosen],
         summarise(table, chosen),
         [*notes, *prepared.notes],
-        [*prepared.warnings, *_near_misses(sheet)],
+        [*prepared.warnings, *_not_planned(sheet, chosen, opened.definitions), *_near_misses(sheet)],
     )
 
 
@@ -187,6 +188,19 @@ def _checked_options(chosen: Sequence[Measure], options: dict[str, Any]) -> dict
                 f"{', '.join(sorted(taken)) or 'none'}"
             )
     return options
+
+
+def _not_planned(sheet: Sheet, chosen: Sequence[Measure], definitions: Overrides | None) -> list[str]:
+    """Responses that are judged by some of their tests, since the sheet has no column for the others."""
+    found = []
+    for one in chosen:
+        if one.name in RESPONSES and (left := left_out_tests(sheet, one.name, definitions)):
+            domains = ", ".join(dict.fromkeys(left.values()))
+            found.append(
+                f"{one.name}: the sheet has no column for {', '.join(left)}; {domains} judged without (a definition "
+                f"with `unplanned: {{test: unknown}}` leaves it open)"
+            )
+    return found
 
 
 def _near_misses(sheet: Sheet) -> list[str]:

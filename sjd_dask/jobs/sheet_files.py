@@ -361,6 +361,9 @@ def _as_text(column: pa.Array, delimiter: str) -> pa.Array:
     if pa.types.is_floating(column.type):
         # Arrow tells a missing number from NaN; in text both are an empty field.
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    if pa.types.is_timestamp(column.type):
+        days = column.cast(pa.date32(), safe=False)
+        column = days if pc.all(pc.equal(days.cast(column.type), column)).as_py() is not False else column
     text = pc.fill_null(column.cast(pa.string()), "")
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         return text

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from sjd_dask.clinical.acr_eular import acr_eular
-from sjd_dask.clinical.response import change, cress, star
+from sjd_dask.clinical.response import change, cress, left_out_tests, star
 from sjd_dask.clinical.sheet import Sheet
 from sjd_dask.errors import DataError, SpecError
 
@@ -354,3 +354,33 @@ def test_a_sheet_without_persons_or_order_is_refused() -> None:
         star(Sheet.read(frame))
     with pytest.raises(DataError, match="'P'"):
         cress(Sheet.read(frame.assign(person_id="P")))
+
+
+@pytest.mark.parametrize("measure", [star, cress])
+def test_a_test_without_a_column_was_not_planned(measure: Any) -> None:
+    name = measure.__name__
+    frame = pd.DataFrame(
+        {
+            "sample_id": ["a", "b"],
+            "person_id": "p",
+            "visit": [1, 2],
+            "saliva_unstimulated": [0.0, 0.0],
+            "schirmer_right": [2.0, 4.0],
+            "schirmer_left": [2.0, 4.0],
+        }
+    )
+
+    def at_follow_up(frame: pd.DataFrame, **more: Any) -> pd.Series:
+        return measure(Sheet.read(frame), **more).iloc[1]
+
+    alone = at_follow_up(frame)
+    assert (alone[f"{name}_salivary"], alone[f"{name}_lacrimal"]) == (0, 0)
+    assert np.isnan(alone[f"{name}_biological"])  # neither of its tests has a column: nobody knows
+    assert left_out_tests(Sheet.read(frame), name) == {"oss": "lacrimal", "sgus_hocevar": "salivary"}
+    # An empty cell is another matter: something was to be measured.
+    empty = at_follow_up(frame.assign(oss=np.nan, sgus_hocevar=np.nan))
+    assert np.isnan(empty[f"{name}_salivary"]) and np.isnan(empty[f"{name}_lacrimal"])
+    asked = at_follow_up(frame, definitions={name: {"unplanned": {"test": "unknown"}}})
+    assert np.isnan(asked[f"{name}_salivary"]) and np.isnan(asked[f"{name}_lacrimal"])
+    with pytest.raises(SpecError, match="unplanned: test is 'left_out' or 'unknown', not 'maybe'"):
+        at_follow_up(frame, definitions={name: {"unplanned": {"test": "maybe"}}})

@@ -50,6 +50,14 @@ def test_a_written_table_reads_back_bit_for_bit(tmp_path: Path, ending: str) -> 
     assert [one.name for one in tmp_path.iterdir()] == [f"t.{ending}"]
 
 
+def test_days_are_written_as_days(tmp_path: Path) -> None:
+    days = pd.to_datetime(pd.Series(["2022-07-18", None, "2021-01-02"]))
+    frame = pd.DataFrame({"day": days, "moment": days + pd.Timedelta(hours=3)})
+    lines = write_table(frame, tmp_path / "t.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["day", "2022-07-18", "", "2021-01-02"]
+    assert lines[1].split(",")[1].startswith("2022-07-18 03:00:00")
+
+
 def test_json_holds_rows_with_null_where_missing(tmp_path: Path) -> None:
     rows = json.loads(write_table(sample_frame(), tmp_path / "t.json").read_text(encoding="utf-8"))
     assert rows[0] == {
