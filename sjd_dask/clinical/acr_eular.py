@@ -102,6 +102,8 @@ def acr_eular(
         "acr_eular": np.where(low == high, low, np.nan),
         "acr_eular_min": low,
         "acr_eular_max": high,
+        "acr_eular_observed": low,
+        "acr_eular_attainable": high,
         "acr_eular_known": known.sum(axis=1),
         "acr_eular_items": np.full(sheet.n, len(items)),
         "acr_eular_reason": join_reasons(reason, *noticed) if noticed else reason,
@@ -209,6 +211,8 @@ ACR_EULAR = Measure(
     ),
     columns={
         **interval_columns("acr_eular", "points of the 2016 ACR/EULAR criteria, 0-9"),
+        "acr_eular_observed": ("number", "points of the items recorded as positive: the minimum"),
+        "acr_eular_attainable": ("number", "points with every missing item positive: the maximum"),
         "acr_eular_class": ("text", "definite, undecided, no, excluded, not_entered or child_not_met"),
         "acr_eular_met": ("flag", "definite, entry met and every exclusion recorded as absent; missing while open"),
         "acr_eular_entry": ("text", "met, not_met or unknown"),
