@@ -62,7 +62,7 @@ class Tumours:
                 sjd("ingest", self.cohort, assay, folder / "matrix.csv", *options)
 
     def groups(self, output: str, **keys: Any) -> Any:
-        spec = {"job": "stratify", "cohort": "cohort", "k": [1, 6], "resamples": {"n": 100}, "output": output, **keys}
+        spec = {"job": "stratify", "cohort": "cohort", "k": [1, 4], "resamples": {"n": 60}, "output": output, **keys}
         (self.folder / "spec.yaml").write_text(json.dumps(spec))
         done = sjd("run", self.folder / "spec.yaml", "--cluster", self.cluster.client.scheduler.address, "-q")
         assert done == f"strata/{output}@1\n"
