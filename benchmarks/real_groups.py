@@ -194,7 +194,7 @@ def group_rows(result: Any) -> list[str]:
     for name in dict.fromkeys(modules["module"]):
         own = modules[modules["module"] == name].drop_duplicates("group").set_index("group").loc[groups]
         high = ", ".join(f"{100 * one:.0f}" for one in own["share_high"])
-        rows.append(row(f"{name}, mean", *(f"{one:.2f}" for one in own["mean"]), f"above 2: {high} %"))
+        rows.append(row(f"{name}, mean", *(f"{one:.2f}" for one in own["mean"]), f"high: {high} %"))
     for name in ("sledai", "neutrophil_percent", "lymphocyte_percent", "c3", "esr", "hgb"):
         medians = clinic[clinic["column"] == name].set_index("group").loc[groups, "median"]
         test = f"ε² {tests.loc[name, 'effect']:.2f}, q {tests.loc[name, 'q_value']:.2g}"
