@@ -127,6 +127,6 @@ class ColumnReader:
         ]
         remedy = "correct it, or leave it empty where it is missing"
         if others and self.divide is None:
-            unit = f"--units {self.name}={others[0]}, or units={{{self.name!r}: {others[0]!r}}}"
-            remedy = f"it would be plausible in {' or '.join(others)}: say {unit}"
+            said = f"--units {self.name}={others[0]}, or units={{{self.name!r}: {others[0]!r}}}"
+            remedy = f"it would be plausible in {' or '.join(others)}: say {said}"
         return f"is implausible: {value:.6g}{unit} is outside {low:g} to {high:g}{unit}; {remedy}"
