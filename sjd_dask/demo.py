@@ -198,7 +198,7 @@ def main() -> None:
     print_groups(folder)
     print_calls(folder)
     print_clinic(simulation, folder)
-    print(f"\nReports: {', '.join(map(str, sorted(folder.glob('*.html'))))}")
+    print(f"\nReports: {', '.join(map(str, sorted(folder.rglob('*.html'))))}")
     print(f"Everything took {time.perf_counter() - begin:.0f} s.")
 
 

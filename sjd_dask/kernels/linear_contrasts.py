@@ -89,27 +89,40 @@ def _exact(fit: LinearFit, design: LinearDesign, contrasts: Floats) -> ContrastF
     shift = contrasts.T @ design.constant
     basis_shift = basis @ (design.r @ design.constant)
     basis_shift[np.abs(basis_shift) < 1e-12 * np.sqrt(design.n)] = 0.0
-    effects, quadratic = np.empty((k, n_features)), np.zeros(n_features)
     if fit.has_missing:
-        stdev = np.empty((k, n_features))
+        effects, stdev, quadratic = (np.empty((k, n_features)), np.empty((k, n_features)), np.zeros(n_features))
         given = (weights, shift, basis, basis_shift)
         solve.contrast_missing(fit.gram_missing, fit.whitened, fit.pilot, *given, effects, stdev, quadratic)
         lost = fit.n_samples == 0
         effects[:, lost] = stdev[:, lost] = quadratic[lost] = np.nan
+        # A complete feature has the same bits whether or not a neighbour of its stripe lacks a cell.
+        whole = np.flatnonzero(fit.n_samples == design.n)
+        effects[:, whole], stdev[:, whole], quadratic[whole] = _complete(
+            np.ascontiguousarray(fit.whitened[:, whole]), fit.pilot[whole], weights, shift, basis, basis_shift
+        )
     else:
-        solve.multiply(weights, fit.whitened, effects)
-        effects += shift[:, None] * fit.pilot
-        stdev = np.repeat(np.sqrt(np.square(weights).sum(axis=1))[:, None], n_features, axis=1)
-        projected = np.empty((basis.shape[0], n_features))
-        solve.multiply(basis, fit.whitened, projected)
-        projected += basis_shift[:, None] * fit.pilot
-        solve.subtract_squares(projected, quadratic)
-        quadratic = -quadratic
+        effects, stdev, quadratic = _complete(fit.whitened, fit.pilot, weights, shift, basis, basis_shift)
     for feature, own in fit.own.items():
         effects[:, feature], stdev[:, feature], quadratic[feature] = _own_contrasts(
             own, fit.coefficients[:, feature], contrasts, basis.shape[0]
         )
     return ContrastFit(effects, stdev, quadratic, basis.shape[0])
+
+
+def _complete(
+    whitened: Floats, pilot: Floats, weights: Floats, shift: Floats, basis: Floats, basis_shift: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Effects, deviations and quadratic form of features without missing cells, by the covariance of the design."""
+    n_features = whitened.shape[1]
+    effects, quadratic = np.empty((len(weights), n_features)), np.zeros(n_features)
+    solve.multiply(weights, whitened, effects)
+    effects += shift[:, None] * pilot
+    stdev = np.repeat(np.sqrt(np.square(weights).sum(axis=1))[:, None], n_features, axis=1)
+    projected = np.empty((basis.shape[0], n_features))
+    solve.multiply(basis, whitened, projected)
+    projected += basis_shift[:, None] * pilot
+    solve.subtract_squares(projected, quadratic)
+    return effects, stdev, -quadratic
 
 
 def _span(weights: Floats) -> Floats:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sjd_dask.kernels.linear import (
@@ -61,6 +61,7 @@ WHOLE = {
     holed=st.booleans(),
     precision=st.sampled_from(["double", "single"]),
 )
+@example(cuts=set(), start=101, width=1, holed=True, precision="double")
 def test_cuts_of_samples_and_features_leave_every_bit(
     cuts: set[int], start: int, width: int, holed: bool, precision: str
 ) -> None:
@@ -73,6 +74,16 @@ def test_cuts_of_samples_and_features_leave_every_bit(
     tested = contrast_fit(fit, DESIGN, weights)
     np.testing.assert_array_equal(whole.effects[:, part], tested.effects)
     np.testing.assert_array_equal(whole.f_quadratic[part], tested.f_quadratic)
+
+
+def test_contrasts_of_a_feature_alone_are_those_in_company() -> None:
+    """Whether a neighbour lacks a cell changes the way that a complete feature is computed, and not a bit of it."""
+    weights = np.eye(6)[:, 1:4]
+    whole = contrast_fit(WHOLE[True, "double"], DESIGN, weights)
+    for f in range(F):
+        alone = contrast_fit(_fit(HOLED[:, [f]], DESIGN, [0, N], "double"), DESIGN, weights)
+        for name in ("effects", "stdev_unscaled", "f_quadratic"):
+            np.testing.assert_array_equal(getattr(whole, name)[..., [f]], getattr(alone, name), err_msg=f"{name} {f}")
 
 
 def test_block_of_one_sample_at_a_time_leaves_every_bit() -> None:
