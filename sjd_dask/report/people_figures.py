@@ -93,12 +93,13 @@ def distributions(scores: Mapping[str, Any], scales: Mapping[str, Mapping[str, A
                           lw=0.6, zorder=2)  # fmt: skip
             elif n:
                 panel.bar(edge + width / 2, n, width=width * 0.92, color=color, lw=0, zorder=2)
-        for state, cut in scales[name]["cuts"].items():
+        for i, (state, cut) in enumerate(scales[name]["cuts"].items()):
             panel.axvline(float(cut), color=MUTED, lw=0.9, ls=(0, (4, 3)), zorder=3)
-            panel.annotate(f"{state}, from {number(cut)}", (float(cut), 1), (3, -1), xycoords=("data", "axes fraction"),
-                           textcoords="offset points", va="top", fontsize=7.5, color=INK)  # fmt: skip
+            # One below the other: neighbouring cuts would write over one another.
+            panel.annotate(f"{state}, from {number(cut)}", (float(cut), 1), (3, -1 - 9 * i), va="top", fontsize=7.5,
+                           xycoords=("data", "axes fraction"), textcoords="offset points", color=INK)  # fmt: skip
         panel.set_xlim(one.edges[0], one.edges[-1])
-        panel.set_ylim(0, top * 1.2)
+        panel.set_ylim(0, top * 1.3)
         panel.grid(axis="y", color=GRID, lw=0.8)
         panel.set_title(scales[name]["title"], loc="left", fontsize=10.5, color=INK, pad=4)
         panel.set_ylabel("people")
