@@ -8,41 +8,41 @@ from typing import Annotated, Any
 import typer
 
 from sjd_dask.cli import text
-from sjd_dask.cli.options import ClusterOption, Commands, JsonOption, WorkersOption, emit, say, warn
+from sjd_dask.cli.options import (
+    BaselineOption,
+    ClusterOption,
+    Commands,
+    DefinitionOption,
+    JsonOption,
+    MappingOption,
+    ReferenceOption,
+    SheetArgument,
+    UnitsOption,
+    WorkersOption,
+    emit,
+    say,
+    warn,
+)
 
 commands = Commands()
 
 
 @commands.command()
 def score(
-    sheet: Annotated[
-        str,
-        typer.Argument(metavar="SHEET", help=".csv, .tsv (.gz), .parquet, a folder of Parquet parts, or a cohort."),
-    ],
+    sheet: SheetArgument,
     out: Annotated[Path, typer.Argument(metavar="OUT", help=".csv, .tsv (.gz), .parquet or .json")],
     measure: Annotated[
         list[str],
         typer.Option("--measure", metavar="M", help="A measure, such as acr-eular or essdai; repeatable; or all."),
     ],
-    units: Annotated[
-        list[str] | None, typer.Option("--units", metavar="COLUMN=UNIT", help="Such as igg=mg/dL; repeatable.")
-    ] = None,
-    mapping: Annotated[
-        Path | None, typer.Option("--mapping", metavar="FILE", help="YAML: the sheet's columns as canonical ones.")
-    ] = None,
+    units: UnitsOption = None,
+    mapping: MappingOption = None,
     domains: Annotated[
         str | None, typer.Option("--domains", metavar="A,B", help="ESSDAI domains to score; default: all.")
     ] = None,
-    baseline: Annotated[
-        str | None, typer.Option("--baseline", metavar="QUERY", help="Rows that are baselines; default: first visits.")
-    ] = None,
-    definition: Annotated[
-        list[str] | None,
-        typer.Option("--definition", metavar="NAME=FILE", help="YAML laid over a shipped definition; repeatable."),
-    ] = None,
-    reference: Annotated[
-        Path | None, typer.Option("--reference", metavar="FILE", help="Reference cohort of the axes; default: SHEET.")
-    ] = None,
+    baseline: BaselineOption = None,
+    definition: DefinitionOption = None,
+    reference: ReferenceOption = None,
     save_reference: Annotated[
         Path | None, typer.Option("--save-reference", metavar="FILE", help="Keep SHEET as a reference of the axes.")
     ] = None,

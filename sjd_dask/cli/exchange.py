@@ -8,17 +8,14 @@ from typing import Annotated
 import typer
 
 from sjd_dask.cli import text
-from sjd_dask.cli.options import Commands, JsonOption, emit, say
+from sjd_dask.cli.options import Commands, JsonOption, MappingOption, SheetArgument, UnitsOption, emit, say
 
 commands = Commands()
 
 
 @commands.command()
 def exchange(
-    sheet: Annotated[
-        str,
-        typer.Argument(metavar="SHEET", help=".csv, .tsv (.gz), .parquet, a folder of Parquet parts, or a cohort."),
-    ],
+    sheet: SheetArgument,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder to make.")],
     to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="phenopackets or omop.")],
     scores: Annotated[
@@ -30,12 +27,8 @@ def exchange(
     calls: Annotated[
         str | None, typer.Option("--calls", metavar="NAME", help="Molecular classes, as in classes/NAME.")
     ] = None,
-    mapping: Annotated[
-        Path | None, typer.Option("--mapping", metavar="FILE", help="YAML: the sheet's columns as canonical ones.")
-    ] = None,
-    units: Annotated[
-        list[str] | None, typer.Option("--units", metavar="COLUMN=UNIT", help="Such as igg=mg/dL; repeatable.")
-    ] = None,
+    mapping: MappingOption = None,
+    units: UnitsOption = None,
     definition: Annotated[
         list[str] | None,
         typer.Option("--definition", metavar="NAME=FILE", help="YAML laid over shipped terms, such as omop=FILE."),

@@ -35,6 +35,28 @@ VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Say more, 
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")]
 
 
+# Of the commands that read a clinical sheet.
+SheetArgument = Annotated[
+    str, typer.Argument(metavar="SHEET", help=".csv, .tsv (.gz), .parquet, a folder of Parquet parts, or a cohort.")
+]
+UnitsOption = Annotated[
+    list[str] | None, typer.Option("--units", metavar="COLUMN=UNIT", help="Such as igg=mg/dL; repeatable.")
+]
+MappingOption = Annotated[
+    Path | None, typer.Option("--mapping", metavar="FILE", help="YAML: the sheet's columns as canonical ones.")
+]
+BaselineOption = Annotated[
+    str | None, typer.Option("--baseline", metavar="QUERY", help="Rows that are baselines; default: first visits.")
+]
+DefinitionOption = Annotated[
+    list[str] | None,
+    typer.Option("--definition", metavar="NAME=FILE", help="YAML laid over a shipped definition; repeatable."),
+]
+ReferenceOption = Annotated[
+    Path | None, typer.Option("--reference", metavar="FILE", help="Reference cohort of the axes; default: SHEET.")
+]
+
+
 _LOUDNESS: dict[str, Any] = {"quiet": QuietOption, "verbose": VerboseOption}
 
 

@@ -7,17 +7,25 @@ from typing import Annotated, Any
 
 import typer
 
-from sjd_dask.cli.options import Commands, JsonOption, emit, say
+from sjd_dask.cli.options import (
+    BaselineOption,
+    Commands,
+    DefinitionOption,
+    JsonOption,
+    MappingOption,
+    ReferenceOption,
+    SheetArgument,
+    UnitsOption,
+    emit,
+    say,
+)
 
 commands = Commands()
 
 
 @commands.command()
 def person(
-    sheet: Annotated[
-        str,
-        typer.Argument(metavar="SHEET", help=".csv, .tsv (.gz), .parquet, a folder of Parquet parts, or a cohort."),
-    ],
+    sheet: SheetArgument,
     out: Annotated[Path, typer.Argument(metavar="OUT.html", help="The page.")],
     who: Annotated[
         str | None,
@@ -29,22 +37,11 @@ def person(
     calls: Annotated[
         str | None, typer.Option("--calls", metavar="NAME", help="Name of the calls, as in classes/NAME.")
     ] = None,
-    units: Annotated[
-        list[str] | None, typer.Option("--units", metavar="COLUMN=UNIT", help="Such as igg=mg/dL; repeatable.")
-    ] = None,
-    mapping: Annotated[
-        Path | None, typer.Option("--mapping", metavar="FILE", help="YAML: the sheet's columns as canonical ones.")
-    ] = None,
-    baseline: Annotated[
-        str | None, typer.Option("--baseline", metavar="QUERY", help="Rows that are baselines; default: first visits.")
-    ] = None,
-    definition: Annotated[
-        list[str] | None,
-        typer.Option("--definition", metavar="NAME=FILE", help="YAML laid over a shipped definition; repeatable."),
-    ] = None,
-    reference: Annotated[
-        Path | None, typer.Option("--reference", metavar="FILE", help="Reference cohort of the axes; default: SHEET.")
-    ] = None,
+    units: UnitsOption = None,
+    mapping: MappingOption = None,
+    baseline: BaselineOption = None,
+    definition: DefinitionOption = None,
+    reference: ReferenceOption = None,
     samples: Annotated[
         str | None, typer.Option("--samples", metavar="QUERY", help="Rows to read, such as \"disease == 'patient'\".")
     ] = None,
