@@ -95,8 +95,9 @@ def _exact(fit: LinearFit, design: LinearDesign, contrasts: Floats) -> ContrastF
         solve.contrast_missing(fit.gram_missing, fit.whitened, fit.pilot, *given, effects, stdev, quadratic)
         lost = fit.n_samples == 0
         effects[:, lost] = stdev[:, lost] = quadratic[lost] = np.nan
-        # A complete feature has the same bits whether or not a neighbour of its stripe lacks a cell.
-        whole = np.flatnonzero(fit.n_samples == design.n)
+        # A complete feature has the same bits whether or not a neighbour of its stripe lacks a cell. Weights take from
+        # the identity too, so that the number of samples alone doesn't tell whose covariance is the design's.
+        whole = np.flatnonzero(~fit.gram_missing.any(axis=1))
         effects[:, whole], stdev[:, whole], quadratic[whole] = _complete(
             np.ascontiguousarray(fit.whitened[:, whole]), fit.pilot[whole], weights, shift, basis, basis_shift
         )

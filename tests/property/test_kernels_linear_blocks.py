@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sjd_dask.kernels.gls import gls_fit
 from sjd_dask.kernels.linear import (
     LinearDesign,
     LinearFit,
@@ -21,6 +22,7 @@ from sjd_dask.kernels.linear import (
     refit_columns,
 )
 from sjd_dask.kernels.linear_tiles import FEATURE_TILE, SINGLE_RUN
+from sjd_dask.kernels.weighted import fit_weighted, weighted_contrasts
 
 N, F = 150, FEATURE_TILE + 70
 RNG = np.random.default_rng(11)
@@ -84,6 +86,31 @@ def test_contrasts_of_a_feature_alone_are_those_in_company() -> None:
         alone = contrast_fit(_fit(HOLED[:, [f]], DESIGN, [0, N], "double"), DESIGN, weights)
         for name in ("effects", "stdev_unscaled", "f_quadratic"):
             np.testing.assert_array_equal(getattr(whole, name)[..., [f]], getattr(alone, name), err_msg=f"{name} {f}")
+
+
+def test_weighted_and_correlated_features_alone_are_those_in_company() -> None:
+    """Complete features beside holed ones, each with its own covariance: by its weights, or by its correlation."""
+    rng = np.random.default_rng(5)
+    values = TABLE[HOLED[:, :60]]
+    cells = rng.uniform(0.2, 2.0, values.shape)
+    blocks = np.arange(N) // 3
+    weights = np.eye(6)[:, 1:4]
+    weighted_all = weighted_contrasts(fit_weighted(values, cells, DESIGN), DESIGN, weights)
+    correlated, basis = gls_fit(values, MATRIX, blocks, 0.3)
+    correlated_all = contrast_fit(correlated, basis, weights)
+    for f in range(values.shape[1]):
+        there = np.isfinite(values[:, f])
+        root = np.sqrt(cells[there, f])
+        covariance = np.linalg.inv(np.square(root) * MATRIX[there].T @ MATRIX[there])
+        beta = covariance @ MATRIX[there].T @ (root**2 * values[there, f])
+        np.testing.assert_allclose(weighted_all.effects[:, f], weights.T @ beta, rtol=1e-8)
+        fit = fit_weighted(values[:, [f]], cells[:, [f]], DESIGN)
+        alone = weighted_contrasts(fit, DESIGN, weights)
+        gls, _ = gls_fit(values[:, [f]], MATRIX, blocks, 0.3)
+        own = contrast_fit(gls, basis, weights)
+        for name in ("effects", "stdev_unscaled", "f_quadratic"):
+            np.testing.assert_array_equal(getattr(weighted_all, name)[..., [f]], getattr(alone, name), err_msg=name)
+            np.testing.assert_array_equal(getattr(correlated_all, name)[..., [f]], getattr(own, name), err_msg=name)
 
 
 def test_block_of_one_sample_at_a_time_leaves_every_bit() -> None:
