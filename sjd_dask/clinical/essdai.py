@@ -14,7 +14,7 @@ from sjd_dask.clinical.laboratory import DOMAINS, derived_levels
 from sjd_dask.clinical.measures import Measure, interval_columns, text_kept
 from sjd_dask.clinical.reasons import by_pattern, missing_reason
 from sjd_dask.clinical.sheet import Sheet, canonical_name
-from sjd_dask.clinical.weighted_sum import checked_sum, item_names, strata, use_recorded, weighted_sum
+from sjd_dask.clinical.weighted_sum import can_be_made, checked_sum, item_names, strata, use_recorded, weighted_sum
 from sjd_dask.errors import SpecError
 
 _WAYS = ("propose", "use", "ignore")
@@ -81,7 +81,8 @@ def _score(
     whole = items == item_names(definition)
     if whole and sheet.has(definition["recorded"]["column"]):
         recorded = sheet.number(definition["recorded"]["column"])
-        summed, reason = use_recorded(summed, recorded, float(definition["recorded"]["tolerance"]), reason)
+        possible = can_be_made(recorded, np.array(levels).T, definition, items, low=low, high=high)
+        summed, reason = use_recorded(summed, recorded, float(definition["recorded"]["tolerance"]), reason, possible)
     least, most = summed["min"].to_numpy(), summed["max"].to_numpy()
     bands = strata(least, most, definition) if whole else np.full(sheet.n, None, dtype=object)
     return text_kept(

@@ -16,7 +16,7 @@ _BYTES = 7  # bytes of an int64 that are used, its sign left alone
 _PER_WORD = 8 * _BYTES
 
 
-def by_pattern(codes: Sequence[np.ndarray], make: Callable[..., str | None]) -> np.ndarray:
+def by_pattern(codes: Sequence[np.ndarray], make: Callable[..., Any]) -> np.ndarray:
     """``make(c1, c2, ...)`` for each row's codes, called once for each distinct combination.
 
     Parameters

@@ -9,7 +9,7 @@ from sjd_dask.clinical.definitions import Overrides, load_definition
 from sjd_dask.clinical.measures import Measure, interval_columns, text_kept
 from sjd_dask.clinical.reasons import missing_reason
 from sjd_dask.clinical.sheet import Sheet
-from sjd_dask.clinical.weighted_sum import checked_sum, item_names, strata, use_recorded, weighted_sum
+from sjd_dask.clinical.weighted_sum import can_be_made, checked_sum, item_names, strata, use_recorded, weighted_sum
 
 
 def sledai(sheet: Sheet, *, definitions: Overrides | None = None) -> pd.DataFrame:
@@ -46,7 +46,8 @@ def sledai(sheet: Sheet, *, definitions: Overrides | None = None) -> pd.DataFram
     column = definition["recorded"]["column"]
     recorded = sheet.number(column)
     reason = missing_reason(~np.isnan(levels), items)
-    summed, reason = use_recorded(summed, recorded, float(definition["recorded"]["tolerance"]), reason)
+    possible = can_be_made(recorded, levels, definition, items)
+    summed, reason = use_recorded(summed, recorded, float(definition["recorded"]["tolerance"]), reason, possible)
     least, most = summed["min"].to_numpy(), summed["max"].to_numpy()
     return text_kept(
         {

@@ -61,7 +61,9 @@ class ColumnReader:
         known = ~np.isnan(values)
         if "range" in self.spec:
             low, high = self.spec["range"]
-            bad = known & ((values < low) | (values > high))
+            # A conversion rounds: 0.01 g/dL is 0.1 g/L but for the last digit, and at the end of the range.
+            below, above = (1e-9 * max(1.0, abs(end)) for end in (low, high))
+            bad = known & ((values < low - below) | (values > high + above))
             if bad.any():
                 self._refuse(bad, self._implausible(float(values[bad][0])))
         if self.spec.get("integer") and (bad := known & (values != np.round(values))).any():

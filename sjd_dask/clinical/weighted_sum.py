@@ -7,6 +7,8 @@ weights and levels; nothing about a disease stands here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache, reduce
+from operator import or_
 from typing import Any
 
 import numpy as np
@@ -138,7 +140,9 @@ def weighted_sum(
     return pd.DataFrame({"value": value, "min": smallest, "max": largest, "known": known, "items": len(chosen)})
 
 
-def _bound(given: Mapping[str, np.ndarray] | None, name: str, rows: slice, otherwise: float) -> np.ndarray | float:
+def _bound(
+    given: Mapping[str, np.ndarray] | None, name: str, rows: slice | np.ndarray, otherwise: float
+) -> np.ndarray | float:
     if not given or name not in given:
         return otherwise
     part = given[name][rows]
@@ -170,8 +174,67 @@ def strata(low: np.ndarray, high: np.ndarray, definition: Mapping[str, Any], sec
     return labels[np.where(same, place[0], 0)]
 
 
+def can_be_made(
+    total: np.ndarray,
+    levels: np.ndarray,
+    definition: Mapping[str, Any],
+    items: Sequence[str] | None = None,
+    *,
+    low: Mapping[str, np.ndarray] | None = None,
+    high: Mapping[str, np.ndarray] | None = None,
+) -> np.ndarray:
+    """Whether some levels of the missing items give a total: with weights of 2 and more nothing makes 1 point.
+
+    Parameters
+    ----------
+    total
+        (n,) totals, NaN where there are none.
+    levels, definition, items, low, high
+        As in `weighted_sum`. Only sums of whole points are judged: the levels of a mean are the ends of a scale.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,) bool; True where there is nothing to judge.
+    """
+    result = np.ones(len(total), dtype=bool)
+    entries = [definition["items"][name] for name in item_names(definition, items)]
+    points = [[float(one["weight"]) * float(level) for level in one["levels"]] for one in entries]
+    whole = all(one >= 0 and one % 1 == 0 for own in points for one in own)
+    if definition.get("combine", {}).get("how", "sum") != "sum" or not whole:
+        return result
+    rows = np.flatnonzero((total % 1 == 0) & np.isnan(levels).any(axis=1))
+    rest, allowed = total[rows].copy(), []
+    for place, (name, entry) in enumerate(zip(item_names(definition, items), entries, strict=True)):
+        level = levels[rows, place]
+        missing = np.isnan(level)
+        rest -= np.where(missing, 0.0, float(entry["weight"]) * level)
+        bits = np.zeros(len(rows), dtype=np.int64)  # which levels a missing item can have; 0 for one that is known
+        for at, one in enumerate(entry["levels"]):
+            possible = (one >= _bound(low, name, rows, -np.inf)) & (one <= _bound(high, name, rows, np.inf))
+            bits |= (missing & possible).astype(np.int64) << at
+        allowed.append(bits)
+
+    @cache
+    def sums(pattern: tuple[int, ...]) -> int:
+        """Every sum the missing items can have, as the bits of a number."""
+        reached = 1
+        for bits, own in zip(pattern, points, strict=True):
+            steps = [int(one) for at, one in enumerate(own) if bits >> at & 1] or [0]
+            reached = reduce(or_, (reached << step for step in steps))
+        return reached
+
+    made = by_pattern([*allowed, rest], lambda *one: one[-1] >= 0 and bool(sums(one[:-1]) >> int(one[-1]) & 1))
+    result[rows] = made.astype(bool)
+    return result
+
+
 def use_recorded(
-    result: pd.DataFrame, recorded: np.ndarray, tolerance: float, missing: np.ndarray
+    result: pd.DataFrame,
+    recorded: np.ndarray,
+    tolerance: float,
+    missing: np.ndarray,
+    possible: np.ndarray | None = None,
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """A recorded total where items are missing; and what to say about it.
 
@@ -188,6 +251,8 @@ def use_recorded(
         How far a recorded total may be off by its own rounding.
     missing
         (n,) texts that name the missing items.
+    possible
+        (n,) bool: whether the missing items can give the total (`can_be_made`); one that they can't is not used.
 
     Returns
     -------
@@ -200,6 +265,8 @@ def use_recorded(
     inside = there & (recorded >= low - slack) & (recorded <= high + slack)
     complete = low == high
     used = inside & ~complete
+    if possible is not None:
+        used &= possible
     result = result.copy()
     taken = np.clip(recorded, low, high)
     for column in ("value", "min", "max"):
@@ -210,6 +277,7 @@ def use_recorded(
     state[used & (result["known"].to_numpy() == 0)] = 3
     state[there & ~inside & ~complete] = 4
     state[there & ~inside & complete] = 5
+    state[inside & ~complete & ~used] = 6
     codes, texts = pd.factorize(missing)
 
     def text(state: int, code: int) -> str:
@@ -221,6 +289,7 @@ def use_recorded(
             3: "the recorded total was used: no item is known",
             4: f"{absent}; the recorded total is outside what the known items allow and was not used",
             5: "the recorded total disagrees with the items: the computed score counts",
+            6: f"{absent}; no levels of the missing items give the recorded total, which was not used",
         }[state]
 
     return result, by_pattern([state, codes], text)

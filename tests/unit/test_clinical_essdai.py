@@ -169,6 +169,32 @@ def test_a_recorded_total_counts_only_where_items_are_missing_and_it_fits() -> N
     assert reasons[4] == "the recorded total was used: no item is known"
 
 
+def test_a_recorded_total_that_no_levels_of_the_missing_domains_give_is_not_used() -> None:
+    one = {**ZERO, "cutaneous": None}  # 3 points a level: 0, 3, 6 or 9
+    tables = [
+        rows(*({**one, "essdai": total} for total in range(10))),
+        rows(*({**ZERO, "renal": None, "muscular": None, "clinessdai": total} for total in range(40))),
+        rows({"clinessdai": 1}, {"clinessdai": 2}, {"clinessdai": 134}, {"clinessdai": 135}),
+    ]
+    made = [
+        {3 * level for level in range(4)},
+        {6 * renal + 7 * muscular for renal in range(4) for muscular in range(4)},
+        {2, 135},
+    ]
+    for table, name, possible in zip(tables, ("essdai", "clinessdai", "clinessdai"), made, strict=True):
+        result = score(table, name)
+        used = result[name].notna()
+        assert set(table[name][used]) == possible
+        np.testing.assert_array_equal(result[name][used], table[name][used])
+    assert score(tables[0], "essdai")["essdai_reason"][4] == (
+        "missing: cutaneous; no levels of the missing items give the recorded total, which was not used"
+    )
+    # What the laboratory leaves of a domain counts: platelets of 90 are level 2 or 3.
+    low = {**ZERO, "haematological": None, "cytopenia_autoimmune": "yes", "platelets": 90}
+    result = score(rows(*({**low, "essdai": total} for total in range(8))), "essdai")["essdai"]
+    np.testing.assert_array_equal(result, [np.nan] * 4 + [4, np.nan, 6, np.nan])
+
+
 def test_a_recorded_total_of_all_domains_is_not_that_of_a_subset() -> None:
     result = score(rows({"renal": None, "essdai": 9}), "essdai", domains=["renal"]).iloc[0]
     assert np.isnan(result["essdai"]) and result["essdai_max"] == 15

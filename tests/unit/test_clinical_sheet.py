@@ -228,6 +228,13 @@ def test_a_message_also_says_what_the_sheet_calls_the_column() -> None:
         sheet({"Hb [g/L]": [12]}).check()
 
 
+def test_the_end_of_a_range_is_plausible_in_every_unit() -> None:
+    assert 0.01 / 0.1 < 0.1  # as floats
+    np.testing.assert_allclose(sheet({"igg [g/dL]": [0.01, 15]}).number("igg"), [0.1, 150])
+    with pytest.raises(DataError, match="implausible"):
+        sheet({"igg [g/dL]": [0.0099]}).number("igg")
+
+
 def test_units_come_with_the_table_not_after_it() -> None:
     with pytest.raises(SpecError, match="was read already"):
         Sheet.read(sheet({"igg": [10]}), units={"igg": "g/L"})
