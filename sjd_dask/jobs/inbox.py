@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -57,11 +58,11 @@ class InboxFile:
 
 @dataclass
 class Listing:
-    """What lies in an inbox: files to read, files that can't be (with the reason), and files that wait."""
+    """What lies in an inbox: files to read, and with the reason files that can't be and files that wait."""
 
     files: list[InboxFile] = field(default_factory=list)
     refused: list[tuple[InboxFile, str]] = field(default_factory=list)
-    waiting: list[str] = field(default_factory=list)
+    waiting: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass
@@ -119,7 +120,8 @@ class Arrivals:
 def list_inbox(folder: Path, assays: Sequence[str], settle_seconds: float = 0.0) -> Listing:
     """What lies in an inbox, by name; nothing but the bytes is read.
 
-    Hidden files, unfinished copies and the folders `done` and `quarantine` are not arrivals.
+    Hidden files, unfinished copies and the folders `done` and `quarantine` are not arrivals. What can't be read (a link
+    that leads nowhere, a file that is taken away meanwhile, a pipe) waits, and stops nothing else.
 
     Raises
     ------
@@ -134,12 +136,19 @@ def list_inbox(folder: Path, assays: Sequence[str], settle_seconds: float = 0.0)
             continue
         if path.is_dir() and not name.lower().endswith(".zarr"):
             continue
-        age = time.time() - path.stat().st_mtime
-        if 0 <= age < settle_seconds:
-            found.waiting.append(name)
-            continue
         assay, separator, _ = name.partition("__")
-        file = InboxFile(path, assay if separator else "", name.lower().endswith(_SHEETS), digest(path))
+        try:
+            status = path.stat()
+            if 0 <= time.time() - status.st_mtime < settle_seconds:
+                found.waiting.append((name, "it changed a moment ago"))
+                continue
+            if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+                found.waiting.append((name, "it is neither a file nor a folder"))
+                continue
+            file = InboxFile(path, assay if separator else "", name.lower().endswith(_SHEETS), digest(path))
+        except OSError as error:
+            found.waiting.append((name, f"it can't be read ({error.strerror or error})"))
+            continue
         if not separator or not assay:
             reason = "its name doesn't say the assay: a matrix is called ASSAY__ANYTHING.FORMAT, a sample sheet "
             found.refused.append((file, reason + "ASSAY__ANYTHING.samples.csv"))
@@ -193,7 +202,7 @@ def take_in(cohort: Cohort, listing: Listing, done_before: Iterable[tuple[str, s
         Storage refused; the staged segments were given up.
     """
     made, before = Arrivals(), set(done_before)
-    made.waiting += [(name, "it changed a moment ago") for name in listing.waiting]
+    made.waiting += listing.waiting
     for file, reason in listing.refused:
         made.refused.append((file, reason))
     fresh = []

@@ -47,7 +47,21 @@ def test_files_that_may_still_be_written_wait(tmp_path: Path) -> None:
     found = list_inbox(tmp_path, ["rna"], settle_seconds=60)
     # A clock that is ahead must not keep a file for ever.
     assert [one.name for one in found.files] == ["rna__ahead.npz", "rna__old.npz"]
-    assert found.waiting == ["rna__new.npz"]
+    assert found.waiting == [("rna__new.npz", "it changed a moment ago")]
+
+
+def test_what_cannot_be_read_waits_and_stops_nothing(tmp_path: Path) -> None:
+    arrive(tmp_path, "rna__good.npz")
+    (tmp_path / "rna__link.npz").symlink_to(tmp_path / "nowhere.npz")
+    os.mkfifo(tmp_path / "rna__pipe.npz")
+    group = tmp_path / "rna__x.zarr"
+    group.mkdir()
+    os.mkfifo(group / "c")
+    found = list_inbox(tmp_path, ["rna"])
+    assert [one.name for one in found.files] == ["rna__good.npz", "rna__x.zarr"]
+    assert [name for name, _ in found.waiting] == ["rna__link.npz", "rna__pipe.npz"]
+    assert "No such file" in dict(found.waiting)["rna__link.npz"]
+    assert "neither a file" in dict(found.waiting)["rna__pipe.npz"]
 
 
 def test_a_folder_is_known_by_all_that_is_in_it(tmp_path: Path) -> None:
