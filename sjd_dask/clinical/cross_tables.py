@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import stats
 from scipy.stats.contingency import odds_ratio
 
+from sjd_dask.clinical.few_people import hide_small
 from sjd_dask.errors import DataError, SpecError
 from sjd_dask.kernels.contingency import independence
 from sjd_dask.kernels.multiplicity import benjamini_hochberg
@@ -51,6 +52,7 @@ def cross_table(
     persons: pd.Series | Sequence[object] | None = None,
     minimum: int = 5,
     key: str = "",
+    untold: Iterable[str] = (),
 ) -> CrossTable:
     """Cross two labellings.
 
@@ -66,6 +68,8 @@ def cross_table(
         from the totals; 0 or 1 hides nothing.
     key : str
         Names the tables that are drawn where chi-square can't be trusted.
+    untold : iterable of str
+        Levels of the first whose totals are hidden in any case, since they are in what is shown beside this table.
 
     Raises
     ------
@@ -97,9 +101,11 @@ def cross_table(
             )
     table = pd.crosstab(known["first"].to_numpy(), known["second"].to_numpy())
     counts = table.to_numpy().astype(np.int64)
-    veil = hide_small(counts, minimum)
-    hidden, hidden_rows, hidden_columns = veil[:-1, :-1], veil[:-1, -1], veil[-1, :-1]
     rows, columns = [str(one) for one in table.index], [str(one) for one in table.columns]
+    also = np.zeros((counts.shape[0] + 1, counts.shape[1] + 1), dtype=bool)
+    also[:-1, -1] = np.isin(rows, list(untold))
+    veil = hide_small(counts, minimum, also=also)
+    hidden, hidden_rows, hidden_columns = veil[:-1, :-1], veil[:-1, -1], veil[-1, :-1]
     test = _tested(counts, hidden, key)
     told = {name: None if 0 < count < minimum else count for name, count in missing.items()}
     test |= {
@@ -116,6 +122,22 @@ def cross_table(
         _cells(counts, hidden, hidden_rows, hidden_columns, rows, columns),
         test,
     )
+
+
+def untold_groups(groups: pd.Series | Sequence[object], minimum: int) -> tuple[str, ...]:
+    """Groups whose size is not told where several tables of them stand side by side: small ones, and what hides them.
+
+    Parameters
+    ----------
+    groups : Series or sequence
+        Group of each person; missing ones are left out.
+    minimum : int
+    """
+    sizes = pd.Series(groups, dtype=object).dropna().astype(str).value_counts().sort_index()
+    if sizes.empty:
+        return ()
+    hidden = hide_small(sizes.to_numpy()[None, :], minimum)[0, :-1]
+    return tuple(str(one) for one in sizes.index[hidden])
 
 
 def axes_by_group(
@@ -157,46 +179,6 @@ def axes_by_group(
         if (indexed.loc[common, name].notna() & groups.loc[common].notna().to_numpy()).any():
             found[name] = cross_table(indexed[name], groups, persons=persons, minimum=minimum, key=name)
     return found
-
-
-def hide_small(counts: np.ndarray, minimum: int) -> np.ndarray:
-    """Which counts and totals to hide, so that no count of 1 to minimum - 1 people is given away.
-
-    Parameters
-    ----------
-    counts : ndarray of int (r, c)
-    minimum : int
-
-    Returns
-    -------
-    ndarray of bool (r + 1, c + 1)
-        The last column belongs to the row totals, the last row to the column totals, their corner to the sum of all. In
-        no row or column is one number hidden alone, and where a total is shown, those hidden beside it hold at least
-        `minimum` people: nothing small follows from a sum.
-    """
-    counts = np.asarray(counts)
-    whole = np.vstack([np.column_stack([counts, counts.sum(axis=1)]), np.append(counts.sum(axis=0), counts.sum())])
-    hidden = (whole > 0) & (whole < minimum)
-    changed = bool(hidden.any())
-    while changed:
-        changed = False
-        for table, veil in ((whole, hidden), (whole.T, hidden.T)):
-            for line in range(len(table)):
-                # A row of the table: hiding writes into `hidden`, whichever way round it is looked at.
-                while _told(table[line], veil[line], minimum):
-                    shown = np.flatnonzero(~veil[line, :-1])
-                    own, beside = table[line, shown], veil[:, shown].any(axis=0)
-                    # Where something is hidden already, then few people; a count of nobody hides nothing.
-                    order = np.lexsort((own, ~beside, own == 0))
-                    veil[line, shown[order[0]] if len(shown) else -1] = True
-                    changed = True
-    return hidden
-
-
-def _told(line: np.ndarray, veil: np.ndarray, minimum: int) -> bool:
-    """Whether a row (its total last) gives away what is hidden in it."""
-    alone = veil.sum() == 1
-    return bool(alone or (veil.any() and not veil[-1] and line[veil].sum() < minimum))
 
 
 def _joined(first: Any, second: Any, persons: Any) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sjd_dask.clinical.definitions import Overrides, load_definition
+from sjd_dask.clinical.few_people import hide_small
 from sjd_dask.errors import DataError, SpecError
 from sjd_dask.kernels.multiplicity import benjamini_hochberg
 from sjd_dask.kernels.rank import kruskal, wilcoxon
@@ -27,7 +28,8 @@ class GroupMarkers:
     groups : DataFrame
         ``marker``, ``group``, ``n``, ``mean``, ``q1``, ``median``, ``q3``, and the group against all others:
         ``probability_above`` (that a value of the group exceeds one of another, ties half), ``p_value`` (Wilcoxon),
-        ``q_value`` (over all markers and groups). Missing where fewer than the minimum have a value, or are the others.
+        ``q_value`` (over all markers and groups). Missing where fewer than the minimum have a value, or are the others;
+        ``n`` and the tests also where they would give such a number away.
     """
 
     tests: pd.DataFrame
@@ -41,6 +43,7 @@ def group_markers(
     columns: Sequence[str] | None = None,
     persons: pd.Series | None = None,
     minimum: int = 5,
+    untold: Iterable[str] = (),
 ) -> GroupMarkers:
     """Compare markers between groups.
 
@@ -55,7 +58,10 @@ def group_markers(
     persons : Series, optional
         Person by sample id; a person with two samples is refused, since they would count as two people.
     minimum : int
-        Numbers of groups of fewer people are hidden, and the sum that would give them away.
+        Numbers of groups of fewer people are hidden, and the sum that would give them away; of another group its size
+        and its tests too, since that sum may be known from elsewhere.
+    untold : iterable of str
+        Groups whose size is hidden in any case, since it is in what is shown beside.
 
     Raises
     ------
@@ -94,6 +100,9 @@ def group_markers(
     known = np.isfinite(values)
     counts = np.array([known[codes == g].sum(axis=0) for g in range(len(names))])
     few = (counts > 0) & (counts < minimum)
+    also = np.zeros((2, len(names) + 1), dtype=bool)
+    also[:, :-1] = np.isin(names, list(untold))
+    veiled = np.column_stack([hide_small(one[None, :], minimum, also=also)[0, :-1] for one in counts.T])
     if len(names) < 2:
         raise DataError(f"all {len(common):,} samples are in the group {names[0]!r}: there is nothing to compare")
     overall = kruskal(values, codes, len(names))
@@ -115,12 +124,13 @@ def group_markers(
         apart = wilcoxon(values, (codes == g).astype(np.int64))
         for j, marker in enumerate(chosen):
             own = values[(codes == g) & known[:, j], j]
-            row: dict[str, Any] = {"marker": marker, "group": name, "n": pd.NA if few[g, j] else len(own)}
+            row: dict[str, Any] = {"marker": marker, "group": name, "n": pd.NA if veiled[g, j] else len(own)}
             if len(own) and not few[g, j]:
                 q1, median, q3 = np.quantile(own, [0.25, 0.5, 0.75])
                 row |= {"mean": own.mean(), "q1": q1, "median": median, "q3": q3}
                 others = int(counts[:, j].sum()) - len(own)
-                if others >= minimum:
+                # Chances and their tests are fractions of the sizes: they would tell a hidden one.
+                if others >= minimum and not veiled[g, j]:
                     row |= {"probability_above": apart.effect[j], "p_value": apart.p_value[j]}
             rows.append(row)
     floats = ("mean", "q1", "median", "q3", "probability_above", "p_value")

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from sjd_dask import names
-from sjd_dask.clinical.cross_tables import cross_table
+from sjd_dask.clinical.cross_tables import cross_table, untold_groups
 from sjd_dask.clinical.definitions import did_you_mean
 from sjd_dask.clinical.group_markers import group_markers
 from sjd_dask.designs.query import query_samples
@@ -102,10 +102,14 @@ def compare(
             "--samples 'visit == 1'"
         )
     tables: dict[str, pd.DataFrame] = {}
+    # One choice for all tables: where one showed the size of a group that another hides, the small one would follow.
+    untold = untold_groups(indexed[label], below)
     if beside:
         crossed = {one: _column(indexed, one) for one in beside}
         found = {
-            one: cross_table(indexed[label], indexed[name], persons=persons, minimum=below, key=f"{groups}/{one}")
+            one: cross_table(
+                indexed[label], indexed[name], persons=persons, minimum=below, key=f"{groups}/{one}", untold=untold
+            )
             for one, name in crossed.items()
         }
         tables["cells"] = _stacked(groups, {one: table.cells for one, table in found.items()})
@@ -117,6 +121,7 @@ def compare(
             columns=[_column(indexed, one) for one in markers],
             persons=persons,
             minimum=below,
+            untold=untold,
         )
         tables["markers"], tables["marker_tests"] = told.groups, told.tests
     return Compared(tables, int(indexed[label].notna().sum()), notes)

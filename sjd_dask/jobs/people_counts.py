@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sjd_dask.clinical.cross_tables import hide_small
+from sjd_dask.clinical.few_people import hide_small
 
 BINS = 20
 WIDTHS = (0.5, 1.0, 2.0, 5.0, 10.0)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sjd_dask import names
-from sjd_dask.clinical.cross_tables import hide_small
+from sjd_dask.clinical.few_people import hide_small
 from sjd_dask.clinical.measures import MEASURES
 from sjd_dask.clinical.sheet import Sheet
 from sjd_dask.clinical.visits import sheet_baselines

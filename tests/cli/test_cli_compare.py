@@ -79,6 +79,22 @@ def test_counts_of_few_are_hidden_unless_asked(scores: Path, tmp_path: Path) -> 
     assert cells.groupby("second")["n"].sum().to_dict() == {"often": 237, "seldom": 3}
 
 
+def test_no_table_shows_what_another_hides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = {"X": 3, "Y": 10, "Z": 20}
+    group = [name for name, n in sizes.items() for _ in range(n)]
+    frame = pd.DataFrame({"sample_id": [f"s{i}" for i in range(33)], "group": group})
+    frame["half"] = ["ab"[i % 2] for i in range(33)]
+    frame["marker"] = np.random.default_rng(0).normal(size=33)
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    asked = ("--groups", "group", "--with", "half", "--markers", "marker", "--json")
+    assert sjd("compare", tmp_path / "t.csv", tmp_path / "out", *asked) == 0
+    markers, tests = (pd.read_csv(tmp_path / "out" / f"{name}.csv") for name in ("markers", "tests"))
+    assert json.loads(capsys.readouterr().out)["rows"] == 33 == tests["n"].item()
+    # 33 less the sizes that are shown is 13, and not the 3 of X.
+    assert markers.set_index("group")["n"].to_dict() == pytest.approx({"X": np.nan, "Y": np.nan, "Z": 20}, nan_ok=True)
+    assert markers.set_index("group").loc["Y", ["probability_above", "p_value"]].isna().all()
+
+
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [

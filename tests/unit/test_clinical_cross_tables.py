@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from sjd_dask.clinical.cross_tables import axes_by_group, cross_table, hide_small
+from sjd_dask.clinical.cross_tables import axes_by_group, cross_table, untold_groups
+from sjd_dask.clinical.few_people import hide_small
 from sjd_dask.errors import DataError, SpecError
 
 
@@ -110,6 +111,39 @@ def test_hidden_counts_have_more_than_one_solution() -> None:
         axis=1
     )
     assert all(len(set(tried[fits, at])) > 1 for at in range(len(cells)))
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        [[1, 4, 0, 20], [0, 0, 4, 13], [0, 0, 0, 4]],
+        [[4, 0, 0, 0], [25, 4, 1, 1], [17, 4, 0, 0]],
+    ],
+)
+def test_no_small_count_follows_from_all_rows_and_columns_together(counts: list[list[int]]) -> None:
+    """Every hidden count of few people is another one in some table that agrees with all that is shown."""
+    inner = np.array(counts)
+    whole = np.vstack([np.column_stack([inner, inner.sum(axis=1)]), np.append(inner.sum(axis=0), inner.sum())])
+    hidden = hide_small(inner, 5)
+    places = np.argwhere(hidden)
+    assert len(places) <= 12
+    # A table that agrees can be reached by steps of one: all steps are tried.
+    steps = np.stack(np.meshgrid(*[[-1, 0, 1]] * len(places), indexing="ij"), axis=-1).reshape(-1, len(places))
+    for at in range(2):
+        for line in range(whole.shape[at]):
+            own = np.flatnonzero(places[:, at] == line)
+            is_total = places[own, 1 - at] == whole.shape[1 - at] - 1
+            steps = steps[steps[:, own] @ np.where(is_total, -1, 1) == 0]
+    steps = steps[(whole[hidden] + steps >= 0).all(axis=1)]
+    small = (whole[hidden] > 0) & (whole[hidden] < 5)
+    assert small.any() and (steps[:, small] != 0).any(axis=0).all()
+
+
+def test_tables_side_by_side_hide_the_same_groups() -> None:
+    assert untold_groups(["X"] * 3 + ["Y"] * 10 + ["Z"] * 20 + [None], 5) == ("X", "Y")
+    assert untold_groups(["X"] * 30 + ["Y"] * 10, 5) == () == untold_groups([None], 5)
+    found = cross_table(*labels([[20, 30], [18, 19], [14, 14]]), untold=("r2", "r1"))
+    assert found.row_totals.isna().tolist() == [False, True, True]
 
 
 def test_axes_by_class() -> None:

@@ -61,6 +61,11 @@ def test_small_groups_and_what_gives_them_away_are_hidden() -> None:
     small = found.groups.set_index("group").loc["D"]
     assert pd.isna(small["n"]) and small[["mean", "median", "p_value", "probability_above"]].isna().all()
     assert pd.isna(found.tests["n"].iloc[0]) and found.tests["p_value"].notna().all()
+    # Its size isn't what is left of a total known from elsewhere: another group's isn't told either.
+    assert found.groups["n"].isna().sum() == 2
+    assert found.groups.loc[found.groups["n"].isna(), ["probability_above", "p_value"]].isna().all(axis=None)
+    told = group_markers(GROUPS, MARKERS, columns=["ifn"], untold=["A"]).groups.set_index("group")
+    assert pd.isna(told.loc["A", "n"]) and told["n"].isna().sum() == 2
     assert group_markers(groups, MARKERS, columns=["ifn"], minimum=0).groups.set_index("group").loc["D", "n"] == 4
 
 
