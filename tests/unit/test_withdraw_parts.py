@@ -29,6 +29,7 @@ from sjd_dask.store.withdraw.folders import clean_inbox
 from sjd_dask.store.withdraw.ids import REPLACEMENT, Leaving, read_ids
 from sjd_dask.store.withdraw.people import resolve
 from sjd_dask.store.withdraw.run import Order
+from sjd_dask.store.withdraw.scan import raw_names
 from sjd_dask.store.withdraw.tables import without
 
 
@@ -323,3 +324,19 @@ def test_the_profile_of_a_group_of_one_goes() -> None:
     verdict = rules.table(record, "centroids", tables.__getitem__, leaving("GSM3"))
     assert verdict.content.column_names == ["feature_id", "mean", "mean_C1"] and len(verdict.blocked) == 1
     assert rules.table(record, "centroids", tables.__getitem__, leaving("GSM1")).content is None
+
+
+def test_an_id_that_is_part_of_a_text_is_no_leftover_of_the_database(tmp_path: Path) -> None:
+    cohort = create_cohort(tmp_path / "cohort")
+    cohort.add_samples(pd.DataFrame({"age": [1]}, index=pd.Index(["S1"], name="sample_id")), "a batch, run again")
+    assert not raw_names(cohort, leaving("a b", "atc", "chain"))
+    with cohort.catalogue.write() as connection:
+        connection.exec_driver_sql("INSERT INTO meta VALUES ('gone', 'a bSOMEBODY')")
+    assert not raw_names(cohort, leaving("SOMEBODY"))
+    with cohort.catalogue.write() as connection:
+        connection.exec_driver_sql("PRAGMA secure_delete=OFF")
+        connection.exec_driver_sql("DELETE FROM meta WHERE key = 'gone'")
+    # What was deleted is in the file until it is written anew, also where another id stands in a text beside it.
+    assert raw_names(cohort, leaving("SOMEBODY")) and raw_names(cohort, leaving("a b", "bSOME"))
+    cohort.catalogue.vacuum()
+    assert not raw_names(cohort, leaving("SOMEBODY", "a b"))

@@ -116,27 +116,49 @@ def _database(cohort: Cohort) -> Path | None:
 
 
 def raw_names(cohort: Cohort, leaving: Leaving) -> bool:
-    """Whether the bytes of the database's file hold an id that no id of somebody else contains; SQLite only."""
+    """Whether the bytes of the database's file hold an id that nothing else in it contains; SQLite only.
+
+    Bytes have no words: an id that is part of somebody else's id, or of any text that is still there ("run"), can't be
+    told from it. Texts were read column by column before.
+    """
     database = _database(cohort)
     if database is None:
         return False
     others = "\n".join(leaving.stay)
     # Hashes and numbers hold any digits by chance; the columns were read above.
-    forms = [one for one in leaving.plain if one not in others and not _DIGITS.fullmatch(one)]
-    if not forms:
-        return False
-    longest = max(len(one.encode()) for one in forms)
-    patterns = [
-        re.compile(b"|".join(re.escape(one.encode()) for one in forms[at : at + 500]))
-        for at in range(0, len(forms), 500)
-    ]
-    for path in (database, *(database.with_name(database.name + end) for end in ("-journal", "-wal"))):
-        if not path.exists():
-            continue
-        with path.open("rb") as stream:
-            tail = b""
-            while piece := stream.read(_PIECE):
-                if any(pattern.search(tail + piece) for pattern in patterns):
-                    return True
-                tail = piece[-longest:]
+    forms = {one for one in leaving.plain if one not in others and not _DIGITS.fullmatch(one)}
+    files = [database, *(database.with_name(database.name + end) for end in ("-journal", "-wal"))]
+    while found := {one for path in files if path.exists() for one in _in_bytes(path, forms)}:
+        parts = _parts_of_texts(cohort, found)
+        if found - parts:
+            return True
+        # Again without these: one may have hidden another.
+        forms -= parts
     return False
+
+
+def _in_bytes(path: Path, forms: set[str]) -> set[str]:
+    """Forms that a file's bytes hold; of two that overlap perhaps one."""
+    coded = sorted(one.encode() for one in forms)
+    longest = max(map(len, coded), default=0)
+    patterns = [re.compile(b"|".join(map(re.escape, coded[at : at + 500]))) for at in range(0, len(coded), 500)]
+    found: set[bytes] = set()
+    with path.open("rb") as stream:
+        tail = b""
+        while piece := stream.read(_PIECE):
+            for pattern in patterns:
+                found.update(pattern.findall(tail + piece))
+            tail = piece[-longest:] if longest else b""
+    return {one.decode() for one in found}
+
+
+def _parts_of_texts(cohort: Cohort, forms: set[str]) -> set[str]:
+    """Those of the forms that stand in a text of the catalogue, be it within a word."""
+    left = set(forms)
+    with cohort.catalogue.read() as connection:
+        for table in t.metadata.sorted_tables:
+            for column in table.columns:
+                if isinstance(column.type, sa.String):
+                    for text in connection.execute(sa.select(column).where(column.is_not(None)).distinct()).scalars():
+                        left -= {one for one in left if one in text}
+    return forms - left
