@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -295,30 +295,40 @@ def _stripes(
     if model.blocks is not None:
         parts = [models.block_correlations(model, array[:, start : start + width][pick]) for start in edges]
         rho = consensus_correlation(np.concatenate(parts))
+    complete = weighing.takes_weighted_design(model) and all(
+        bool(np.isfinite(model.values(array[part, start : start + width])).all())
+        for start in edges
+        for part in _row_parts(pick, rows)
+    )
     for start in edges:
         stripe = array[:, start : start + width]
         if rho is not None:
             yield models.fit_blocks(model, stripe[pick], rho)
             continue
         if cells is not None or model.sample_weights is not None:
-            yield _weighted_stripe(
-                model, stripe, None if cells is None else cells[:, start : start + width], pick, rows
-            )
+            own = None if cells is None else cells[:, start : start + width]
+            yield _weighted_stripe(model, stripe, own, pick, rows, complete)
             continue
         stream = models.new_stream(model, stripe.shape[1])
-        for first in range(0, rows.size, ROWS):
-            part = slice(first, first + ROWS) if isinstance(pick, slice) else rows[first : first + ROWS]
+        for part in _row_parts(pick, rows):
             stream = stream.step(model, stripe[part])
         yield models.finish_stream(model, stream, partial(_columns, stripe, pick))
 
 
-def _weighted_stripe(model: models.LinearModel, stripe: Any, cells: Any, pick: Any, rows: NDArray[np.int64]) -> Any:
-    stream = weighing.new_weighted_stream(model, stripe.shape[1])
+def _row_parts(pick: Any, rows: NDArray[np.int64]) -> Iterator[Any]:
+    """What picks the samples used, a block of them at a time."""
     for first in range(0, rows.size, ROWS):
-        part = slice(first, first + ROWS) if isinstance(pick, slice) else rows[first : first + ROWS]
+        yield slice(first, first + ROWS) if isinstance(pick, slice) else rows[first : first + ROWS]
+
+
+def _weighted_stripe(
+    model: models.LinearModel, stripe: Any, cells: Any, pick: Any, rows: NDArray[np.int64], complete: bool
+) -> Any:
+    stream = weighing.new_weighted_stream(model, stripe.shape[1])
+    for part in _row_parts(pick, rows):
         stream = stream.step(model, stripe[part], None if cells is None else cells[part])
     own = None if cells is None else partial(_columns, cells, pick)
-    return weighing.finish_weighted_stream(model, stream, partial(_columns, stripe, pick), own)
+    return weighing.finish_weighted_stream(model, stream, partial(_columns, stripe, pick), own, complete)
 
 
 def _columns(stripe: NDArray[Any], pick: Any, features: NDArray[np.int64]) -> NDArray[Any]:

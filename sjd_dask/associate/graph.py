@@ -70,7 +70,7 @@ def _weighted_stripes(array: Any, rows: NDArray[np.int64], model: models.LinearM
     edges = [np.cumsum((0, *sizes)) for sizes in array.chunks]
     picked = _rows_of_chunks(array.chunks[0], rows)
     lazy = None if cells is None or isinstance(cells, np.ndarray) else cells.to_delayed()
-    stripes = []
+    streams, readers = [], []
     for k, (start, stop) in enumerate(pairwise(edges[1])):
         stream = delayed(weighing.new_weighted_stream)(shared, int(stop - start))
         for i, wanted in enumerate(picked):
@@ -84,8 +84,15 @@ def _weighted_stripes(array: Any, rows: NDArray[np.int64], model: models.LinearM
             stream = delayed(_weighted_step)(stream, shared, grid[i, k], given, wanted)
         own = delayed(Stripe(array[:, start:stop], rows), traverse=False)
         weights = None if cells is None else delayed(Stripe(cells[:, start:stop], rows), traverse=False)
-        stripes.append(delayed(weighing.finish_weighted_stream)(shared, stream, own, weights))
-    return stripes
+        streams.append(stream)
+        readers.append((own, weights))
+    complete: Any = False
+    if weighing.takes_weighted_design(model):
+        complete = delayed(all)([delayed(weighing.is_complete)(stream) for stream in streams])
+    return [
+        delayed(weighing.finish_weighted_stream)(shared, stream, own, weights, complete)
+        for stream, (own, weights) in zip(streams, readers, strict=True)
+    ]
 
 
 def group_stripes(array: Any, rows: NDArray[np.int64], model: models.GroupModel) -> list[Delayed]:

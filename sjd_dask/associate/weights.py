@@ -145,12 +145,31 @@ def new_weighted_stream(model: models.LinearModel, n_features: int) -> WeightedS
     return WeightedStream(weighted.new_weighted_sums(model.basis, n_features))
 
 
+def is_complete(stream: WeightedStream) -> bool:
+    """Whether no value of the stripe is missing."""
+    return bool((stream.sums.n_values == stream.sums.rows).all())
+
+
+def takes_weighted_design(model: models.LinearModel) -> bool:
+    """Whether limma's contrasts take the correlations of the weighted design, as long as no value at all is missing."""
+    samples = model.sample_weights
+    return model.na_contrasts == "limma" and samples is not None and bool(((samples > 0) & (samples < np.inf)).all())
+
+
 def finish_weighted_stream(
-    model: models.LinearModel, stream: WeightedStream, columns: models.Columns, cells: models.Columns | None = None
+    model: models.LinearModel,
+    stream: WeightedStream,
+    columns: models.Columns,
+    cells: models.Columns | None = None,
+    complete: bool = False,
 ) -> FeatureFits:
-    """Fits and contrasts of a stripe; `columns` and `cells` give values and weights (n, few) where they are needed."""
+    """Fits and contrasts of a stripe; `columns` and `cells` give values and weights (n, few) where they are needed.
+
+    `complete` says that no value of any stripe is missing; it matters where `takes_weighted_design`.
+    """
     covariance = None
-    if model.sample_weights is not None and (model.sample_weights > 0).all():
+    if complete and takes_weighted_design(model):
+        assert model.sample_weights is not None
         root = np.sqrt(model.sample_weights)[:, None]
         covariance = linear.linear_design(model.basis.matrix * root).cov_unscaled
     fit = weighted.finish_weighted(stream.sums, model.basis, covariance)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 # Methods that a run without weights doesn't use, with the version of their numbers.
-METHOD_VERSIONS = {"weighted": 1, "voom": 1, "array_weights": 1}
+METHOD_VERSIONS = {"weighted": 1, "voom": 1, "array_weights": 2}
 # Weights of samples take a matrix of samples by samples, and in the order of features one solve a feature.
 MOST_SAMPLES = 5_000
 
@@ -238,6 +238,7 @@ class Rounds:
             everything = [Partition(0, 0, self.n_features)]
             part = next(iter(self._run(f"{name}, one by one", tasks.gene_by_gene_partition, cells, everything)))
             found = part["weight"].to_numpy()
+            self._missing = bool(part["missing"][0].as_py())
         else:
             method = "reml"
         self.work = replace(self.work, samples=found)

@@ -185,13 +185,18 @@ def reml_partition(work: WeightedWork, partition: Partition) -> pa.Table:
 
 
 def gene_by_gene_partition(work: WeightedWork, partition: Partition) -> pa.Table:
-    """Weights of samples by one pass over all features in their order: one task, whose partition holds them all."""
+    """Weights of samples by one pass over all features in their order: one task, whose partition holds them all.
+
+    `missing` says, in every row, whether a value of any feature is missing.
+    """
     state = array_weights.GeneByGene(work.model.basis)
+    missing = False
     for start in range(partition.feature_start, partition.feature_stop, work.width):
         stop = min(start + work.width, partition.feature_stop)
         for values, given in work.columns(Partition(0, start, stop)):
             state.update(values, given)
-    return pa.table({"weight": state.weights})
+            missing = missing or not np.isfinite(values).all()
+    return pa.table({"weight": state.weights, "missing": np.full(state.weights.size, missing)})
 
 
 def fit_weighted_partition(work: WeightedWork, partition: Partition) -> pa.Table:

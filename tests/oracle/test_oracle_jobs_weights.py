@@ -129,6 +129,17 @@ def test_array_weights(cohort: Path, cluster: Any, width: int | None) -> None:
     assert holes.meta["weights"]["array_method"] == "genebygene"
 
 
+def test_array_weights_gene_by_gene(cohort: Path, cluster: Any) -> None:
+    """Complete values: limma's contrasts take the correlations of the weighted design, however the weights are made."""
+    keys = {**model("y"), "weights": "array", "array_method": "genebygene"}
+    limma = run(cohort, cluster, "one_limma", **keys)
+    exact = run(cohort, cluster, "one_exact", **{**keys, "na_contrasts": "exact"})
+    assert limma.meta["weights"]["array_method"] == "genebygene"
+    for contrast in NAMES:
+        for name in ("standard_error", "statistic", "p_value"):
+            np.testing.assert_allclose(limma.tables[contrast][name], exact.tables[contrast][name], rtol=1e-8)
+
+
 def normalise(cohort: Path, cluster: Any, output: str, steps: list[str]) -> None:
     keys = {"job": "normalise", "cohort": str(cohort), "output": output, "assay": "counts", "steps": steps}
     run_spec(parse_spec(keys, "spec"), Path(), cluster=cluster, quiet=True)

@@ -94,6 +94,25 @@ def test_weights_of_samples(model: dict[str, Any]) -> None:
     same(lazy.compute(scheduler="synchronous"), wanted)
 
 
+def test_weights_of_samples_beside_missing_values(model: dict[str, Any]) -> None:
+    """limma's contrasts then take the correlations of the design without weights, for every feature."""
+    own = pd.read_csv(HERE / "array_weights.tsv.gz", sep="\t")
+    weights = pd.Series(own["missing"].to_numpy(), index=IDS)
+    found = sjd.associate(array("y_missing"), weights=weights, **model)
+    check(found, "array_contrasts_missing")
+    # The one missing value decides for the other stripes too, and only if its sample is used.
+    values = array("y_missing").fillna(0.0)
+    values[3, 250] = np.nan
+    held = sjd.associate(values, weights=weights, **model)
+    same(sjd.associate(values.chunk(samples=5, features=100), weights=weights, **model).compute(), held)
+    sheet = model["samples"].assign(b=model["samples"]["b"].mask(model["samples"].index == "s03"))
+    model = {**model, "samples": sheet}
+    limma = sjd.associate(values, weights=weights, **model)
+    exact = sjd.associate(values, weights=weights, **{**model, "na_contrasts": "exact"})
+    for name in limma:
+        np.testing.assert_allclose(limma[name], exact[name], rtol=1e-8, atol=1e-9, err_msg=str(name))
+
+
 def test_order_and_selection(model: dict[str, Any], sheet: pd.DataFrame) -> None:
     """Weights in another order are aligned by id; samples that the design leaves out take theirs along."""
     sheet.loc["s03", "b"] = np.nan
