@@ -137,9 +137,7 @@ def baselines(
     if baseline is None:
         candidates = np.arange(n)
     else:
-        asked = frame if query_frame is None else query_frame
-        kept = query_samples(asked.reset_index(drop=names.SAMPLE_ID in asked), baseline, "baseline")
-        candidates = kept.index.to_numpy(dtype=np.int64)
+        candidates = np.flatnonzero(rows_asked(frame if query_frame is None else query_frame, baseline))
     first = _first(frame, order, candidates)
     position = first[order.person] if n else np.empty(0, dtype=np.int64)
     rows = np.arange(n)
@@ -155,6 +153,26 @@ def baselines(
     position = position.copy()
     position[not_after] = -1
     return Baselines(position, is_baseline, np.array(["", IS_BASELINE, NO_BASELINE, NOT_AFTER], dtype=object)[kind])
+
+
+def rows_asked(frame: pd.DataFrame, baseline: str) -> NDArray[np.bool_]:
+    """Which rows a query names as baselines, (n,).
+
+    Parameters
+    ----------
+    frame : DataFrame
+        n rows; `sample_id` as column or index.
+    baseline : str
+        A query of its columns, values as given.
+
+    Raises
+    ------
+    SpecError
+        A query that can't be evaluated.
+    """
+    # By sample: a row's number is no property of a visit, and another one in each part of a sheet.
+    asked = frame.set_index(names.SAMPLE_ID) if names.SAMPLE_ID in frame else frame
+    return np.asarray(asked.index.isin(query_samples(asked, baseline, "baseline").index), dtype=bool)
 
 
 def previous_rows(frame: pd.DataFrame) -> NDArray[np.int64]:

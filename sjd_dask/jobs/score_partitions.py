@@ -21,8 +21,9 @@ import pyarrow as pa
 
 from sjd_dask import names
 from sjd_dask.clinical.columns import column_dictionary
-from sjd_dask.clinical.measures import Measure
-from sjd_dask.errors import DataError
+from sjd_dask.clinical.measures import Measure, score
+from sjd_dask.clinical.visits import rows_asked
+from sjd_dask.errors import DataError, SpecError
 from sjd_dask.jobs.score_table import as_table
 from sjd_dask.runtime.parts import PartStore
 from sjd_dask.runtime.plan import Partition
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from sjd_dask.runtime.cluster import Cluster
     from sjd_dask.runtime.here import Here
 
+# What a part's rows are told of the query of baselines, which was put to the whole sheet as it was given.
+_BASELINE = "_is_baseline"
 # About a second of scoring all measures, and some hundreds of megabytes; what a part costs by itself is small beside.
 PARTITION_ROWS = 100_000
 
@@ -82,6 +85,7 @@ def score_in_partitions(
     from sjd_dask.runtime.cluster import open_cluster
     from sjd_dask.runtime.execute import run_partitions
 
+    asked = None if options.get("baseline") is None else rows_asked(sheet.frame, options["baseline"])
     by_person = any(one.by_person for one in chosen) and names.PERSON_ID in sheet.frame
     order, borders = _cut(sheet.frame, by_person, partition_rows or PARTITION_ROWS)
     with ExitStack() as stack:
@@ -89,16 +93,20 @@ def score_in_partitions(
             folder = tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".parts", dir=target.absolute().parent)
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         frame, problems = _plain(sheet, opened.definitions)
+        given = dict(options)
+        if asked is not None:
+            frame[_BASELINE], given["baseline"] = asked, _BASELINE
         partitions = _write_parts(frame, order, borders, Path(folder))
-        work = ScoreSheetWork(folder, tuple(one.name for one in chosen), opened.definitions, dict(options))
+        work = ScoreSheetWork(folder, tuple(one.name for one in chosen), opened.definitions, given)
         parts = PartStore(Files(folder), "score", 1)
         is_open = not isinstance(cluster, (str, Path))
         with nullcontext(cluster) if is_open else open_cluster(cluster, workers=workers) as running:
             try:
                 run_partitions(running, score_part, work, partitions, parts)
-            except DataError:
+            except (DataError, SpecError):  # told of the whole sheet, not of a part
                 if problems:
-                    raise problems[0] from None  # told of the whole sheet, not of a part
+                    raise problems[0] from None
+                score(sheet, [one.name for one in chosen], definitions=opened.definitions, **options)
                 raise
         table = pa.concat_tables(_scores(folder, one) for one in partitions).unify_dictionaries()
     if order is None:

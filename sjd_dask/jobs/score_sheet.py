@@ -17,6 +17,7 @@ from sjd_dask import names
 from sjd_dask.clinical.definitions import Overrides, definition_names, did_you_mean
 from sjd_dask.clinical.measures import MEASURES, Measure, computable, find_measure, require_columns, score
 from sjd_dask.clinical.response import RESPONSES, left_out_tests
+from sjd_dask.clinical.visits import rows_asked
 from sjd_dask.errors import SpecError
 from sjd_dask.jobs.clinical_sheet import open_sheet
 from sjd_dask.jobs.score_models import prepare
@@ -132,6 +133,7 @@ def score_sheet(
     """
     target = Path(out)
     check_writable(target)
+    _check_apart(path, target, {"--save-reference": save_reference, "--fit": fit})
     asked = [] if ALL in measures else [find_measure(name) for name in measures]
     opened = open_sheet(path, mapping=mapping, units=units, definitions=definitions)
     sheet = opened.read()
@@ -163,8 +165,23 @@ def score_sheet(
         [one.name for one in chosen],
         summarise(table, chosen),
         [*notes, *prepared.notes],
-        [*prepared.warnings, *_not_planned(sheet, chosen, opened.definitions), *_near_misses(sheet)],
+        [
+            *prepared.warnings,
+            *_no_baselines(sheet, given),
+            *_not_planned(sheet, chosen, opened.definitions),
+            *_near_misses(sheet),
+        ],
     )
+
+
+def _check_apart(path: Path | str, target: Path, others: Mapping[str, Path | str | None]) -> None:
+    """Refuse to write over the sheet, or two things into one file."""
+    files = {"OUT": target.resolve(), **{name: Path(one).resolve() for name, one in others.items() if one is not None}}
+    taken = {Path(str(path)).resolve(): "SHEET"}
+    for name, file in files.items():
+        if file in taken:
+            raise SpecError(f"{taken[file]} and {name} are the same file, {file}: give {name} a name of its own")
+        taken[file] = name
 
 
 def _every(sheet: Sheet, notes: list[str]) -> list[Measure]:
@@ -201,6 +218,13 @@ def _not_planned(sheet: Sheet, chosen: Sequence[Measure], definitions: Overrides
                 f"with `unplanned: {{test: unknown}}` leaves it open)"
             )
     return found
+
+
+def _no_baselines(sheet: Sheet, options: Mapping[str, Any]) -> list[str]:
+    query = options.get("baseline")
+    if query is None or rows_asked(sheet.frame, query).any():
+        return []
+    return [f"no row is a baseline by {query!r}: nothing is compared. Values are as the sheet has them"]
 
 
 def _near_misses(sheet: Sheet) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -187,6 +188,22 @@ def test_what_can_not_be_scored_is_refused_and_nothing_is_written(
 def test_an_ending_that_names_no_format_is_refused_before_anything_is_read(tmp_path: Path, sjd: Sjd) -> None:
     check_refused(sjd("score", tmp_path / "no.csv", "o.xls", "--measure", "essdai"), 2, ["'o.xls' ends in none of"])
     check_refused(sjd("score", tmp_path / "no.csv", "o.csv", "--measure", "essdai"), 3, ["there is no file"])
+
+
+@pytest.mark.parametrize(
+    ("out", "options", "words"),
+    [
+        ("sheet.csv", (), ("SHEET and OUT",)),
+        ("o.json", ("--save-reference", "o.json"), ("OUT and --save-reference",)),
+        ("o.csv", ("--save-reference", "sheet.csv"), ("SHEET and --save-reference",)),
+    ],
+)
+def test_nothing_is_written_over_the_sheet_or_twice_into_one_file(
+    sheet: Path, tmp_path: Path, sjd: Sjd, monkeypatch: pytest.MonkeyPatch, out: str, options: Any, words: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    check_refused(sjd("score", sheet, out, "--measure", "axes", *options), 2, words)
+    assert sheet.read_text(encoding="utf-8") == TABLE and [one.name for one in tmp_path.iterdir()] == ["sheet.csv"]
 
 
 def test_every_measure_says_what_it_writes(tmp_path: Path) -> None:

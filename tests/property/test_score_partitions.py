@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sjd_dask.clinical import MEASURES
-from sjd_dask.errors import DataError
+from sjd_dask.errors import DataError, SpecError
 from sjd_dask.jobs.score_sheet import score_sheet
 from sjd_dask.jobs.sheet_files import read_table, write_table
 from sjd_dask.runtime.here import Here
@@ -78,3 +78,44 @@ def test_a_bad_value_is_told_of_the_whole_sheet_and_leaves_nothing(sheet: Path, 
         # A column that is not read may hold anything.
         score_sheet(bad, tmp_path / "esspri.csv", measures=["esspri"], **options)
     assert len(said) == 1 and sorted(one.name for one in tmp_path.iterdir()) == ["bad.csv", "esspri.csv"]
+
+
+@pytest.mark.parametrize(
+    ("query", "some"),
+    [("igg > 1200", True), ("anti_ssa == 'positive'", True), ("anti_ssa == 1", False), ("visit == 1", True)],
+)
+def test_a_query_of_baselines_sees_the_sheet_as_it_was_given(
+    sheet: Path, tmp_path: Path, query: str, some: bool
+) -> None:
+    given: dict[str, Any] = {"measures": ["star", "essdai"], "options": {"baseline": query}}
+    done = score_sheet(sheet, tmp_path / "whole.parquet", **given)
+    whole = pq.read_table(tmp_path / "whole.parquet")
+    assert (whole["star_baseline"].null_count < whole.num_rows) == some
+    assert any(f"no row is a baseline by {query!r}" in one for one in done.warnings) != some
+    score_sheet(sheet, tmp_path / "parts.parquet", cluster=Here(), partition_rows=23, **given)
+    assert pq.read_table(tmp_path / "parts.parquet").equals(whole)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"baseline": "visit == visit.min()"}, SpecError, "`visit.min()`, which is not allowed"),
+        ({"baseline": "index == 3"}, SpecError, "'index', which does not exist; there are: sample_id"),
+        ({"laboratory": "usse"}, SpecError, "'usse' (did you mean 'use'?)"),
+        ({}, DataError, "and 2 more persons"),
+    ],
+)
+def test_what_is_refused_is_refused_of_the_whole_sheet(
+    sheet: Path, tmp_path: Path, options: dict[str, str], error: Any, words: str
+) -> None:
+    frame = read_table(sheet)
+    several = frame.groupby("person_id")["sample_id"].transform("size") > 1
+    frame.loc[frame["person_id"].isin(frame["person_id"][several].unique()[:3]), ["visit", "date"]] = None
+    path = sheet if options else write_table(frame, tmp_path / "unclear.csv")
+    said = set()
+    for cut in ({}, {"cluster": Here(), "partition_rows": 23}):
+        with pytest.raises(error) as found:
+            score_sheet(path, tmp_path / "o.csv", measures=["star", "essdai"], options=options, **cut)
+        assert words in str(found.value)
+        said.add(str(found.value))
+    assert len(said) == 1 and not (tmp_path / "o.csv").exists()
