@@ -49,6 +49,7 @@ def test_types_are_inferred_with_care(tmp_path: Path) -> None:
         ("other_place.csv", "age,sample_id\n1,A\n2,B\n"),
         ("r_style.txt", "age\tx\nA\t1\t3\nB\t2\t3\n"),
         ("semicolon.csv", "id;age\nA;1\nB;2\n"),
+        ("semicolon_text.csv", "id;age;note\nA;1;2,5\nB;2;none, or 3\n"),
         ("blank_lines.csv", "id,age\nA,1\n\nB,2\n\n"),
     ],
 )
@@ -79,6 +80,9 @@ def test_chosen_id_column_and_ids_alone(tmp_path: Path) -> None:
         ("id,date\nA,5/21/1997\n", "not an ISO date"),
         ('id,age\n"A\tB",2\n', "control character"),
         ('id,age\n"A,2\n', "quoted field"),
+        ("sample_id,age\nA,1,2\nB,3,4\n", "line 2 has 3 fields where the header has 2"),
+        ("id;bmi\nA;23,5\nB;NA\n", "line 2, column 'bmi': '23,5' is not a number: use a decimal point"),
+        ("id;age;bmi\nA;30;24\nB;31;23,5\n", "line 3, column 'bmi': '23,5'"),
     ],
 )
 def test_sheets_are_refused_with_the_offender(tmp_path: Path, text: str, message: str) -> None:

@@ -150,6 +150,8 @@ def test_fast_ways_agree_with_the_slow_one_to_the_last_bit(compiled: bool) -> No
         ("\n1\t2\n", ["first line is empty"]),
         ("just text\nwithout\n", ["delimiter"]),
         ("id\tS1\rcg1\t1\r", ["carriage return"]),
+        ("id;S1\ncg1;0,5\ncg2;0,2\n", ["line 2", "'S1'", "'0,5'", "decimal point"]),
+        ("feature_id\tS1\tS2\ncg1\t1\t2\t\ncg2\t1\t2\t\n", ["line 2", "4 fields", "3"]),
     ],
 )
 @pytest.mark.parametrize("compiled", [False, True])

@@ -22,6 +22,7 @@ from sjd_dask.store.ingest.sources.text import sniff_delimiter
 MISSING_WORDS = frozenset((*MISSING_TOKENS, "<NA>", "#N/A"))
 _LEADING_ZERO = re.compile(r"[+-]?0\d")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 # Whole numbers beyond this lose digits as float64, and are therefore codes rather than quantities.
 _EXACT = 2**53
@@ -101,8 +102,8 @@ def check_dates(column: pd.Series, where: str) -> None:  # type: ignore[type-arg
             ) from None
 
 
-def _read_text(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
-    """Header, rows and their line numbers. Quoted fields may hold line breaks."""
+def _read_text(path: Path) -> tuple[list[str], list[list[str]], list[int], str]:
+    """Header, rows, their line numbers and the delimiter. Quoted fields may hold line breaks."""
     reader = LineReader(path)
     try:
         header = reader.read_line()
@@ -127,7 +128,7 @@ def _read_text(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
             line = parsed.line_num + 2
     except csv.Error as error:
         raise DataError(f"{path}: a quoted field is not closed, or quotes are misplaced ({error}).") from None
-    return columns, rows, numbers
+    return columns, rows, numbers, delimiter
 
 
 def _has_delimiter(header: bytes, first: bytes | None) -> bool:
@@ -161,9 +162,10 @@ def read_table(path: Path | str, id_column: str | None, default_id: str, kind: s
         rows: list[list[str]] = []
     else:
         typed = None
-        columns, rows, lines = _read_text(path)
-        # R leaves the name of the first column out.
-        if rows and all(len(r) == len(columns) + 1 for r in rows):
+        columns, rows, lines, delimiter = _read_text(path)
+        # R leaves the name of the first column out; where the ids have a name, a field more is one too many.
+        named = default_id in columns or id_column in columns
+        if rows and not named and all(len(r) == len(columns) + 1 for r in rows):
             columns = ["", *columns]
         for row, line in zip(rows, lines, strict=True):
             if len(row) != len(columns):
@@ -171,6 +173,8 @@ def read_table(path: Path | str, id_column: str | None, default_id: str, kind: s
                     f"{path}: line {line:,} has {len(row):,} fields where the header has {len(columns):,}. "
                     "Every line must have the same number of fields."
                 )
+        if delimiter == ";":
+            _refuse_decimal_commas(path, columns, rows, lines)
     _check_columns(path, columns)
     if id_column is not None and id_column not in columns:
         raise DataError(f"{path}: there is no column {id_column!r}. It has: {name_some(columns, 20)}.")
@@ -197,6 +201,18 @@ def read_table(path: Path | str, id_column: str | None, default_id: str, kind: s
                 )
         return frame
     return infer_columns(frame, str(path))
+
+
+def _refuse_decimal_commas(path: Path, columns: list[str], rows: list[list[str]], lines: list[int]) -> None:
+    """A column of numbers with decimal commas would be text, and a factor in every design."""
+    for place, name in enumerate(columns):
+        present = [(row[place], line) for row, line in zip(rows, lines, strict=True) if row[place] not in MISSING_WORDS]
+        commas = [(value, line) for value, line in present if _DECIMAL_COMMA.fullmatch(value)]
+        if commas and all(_NUMBER.fullmatch(value.replace(",", ".", 1)) for value, _ in present):
+            raise DataError(
+                f"{path}: line {commas[0][1]:,}, column {name!r}: {commas[0][0]!r} is not a number: use a decimal point, "
+                "not a comma."
+            )
 
 
 def _check_columns(path: Path, columns: list[str]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sjd_dask import names
 from sjd_dask.errors import DataError
 from sjd_dask.store.ingest.sources.base import Block, MatrixSource, Orientation, SourceOptions
 from sjd_dask.store.ingest.sources.lines import LineReader
@@ -16,6 +17,7 @@ from sjd_dask.store.ingest.sources.numbers import parse_block, split_line
 _BY_SUFFIX = {".tsv": "\t", ".tab": "\t", ".txt": "\t", ".csv": ","}
 # Bytes of text after which compiling the parser pays.
 COMPILE_AFTER = 32 << 20
+_ID_NAMES = (names.FEATURE_ID, names.SAMPLE_ID)
 _CANDIDATES = ("\t", ",", ";", " ", "|")
 
 
@@ -63,6 +65,7 @@ def sniff_delimiter(path: Path, header: bytes, first: bytes | None) -> str:
     by_suffix = _BY_SUFFIX.get(_bare_suffix(path))
     order = [by_suffix] if by_suffix else []
     order += [d for d in _CANDIDATES if d != by_suffix]
+    found = []
     for delimiter in order:
         try:
             in_header = len(split_line(header, delimiter))
@@ -70,7 +73,10 @@ def sniff_delimiter(path: Path, header: bytes, first: bytes | None) -> str:
         except csv.Error:
             continue
         if in_first > 1 and in_first - in_header in (0, 1):
-            return delimiter
+            found.append((in_header == 1 or delimiter == " ", len(found), delimiter))
+    if found:
+        # One that the header lacks fits a header of one id alone; in `id;s1` over `cg1;0,5` it is the decimal comma.
+        return min(found)[2]
     # Nothing fits: the suffix, or whatever the header holds, and the ragged line is named later.
     for delimiter in order:
         if delimiter != " " and delimiter.encode() in header:
@@ -105,14 +111,16 @@ def open_text(path: Path, options: SourceOptions) -> TextSource:
         first = reader.read_line()
         delimiter = sniff_delimiter(path, header, first)
         try:
-            names = split_line(header, delimiter)
-            n_first = len(names) if first is None else len(split_line(first, delimiter))
+            header_ids = split_line(header, delimiter)
+            n_first = len(header_ids) if first is None else len(split_line(first, delimiter))
         except csv.Error as error:
             raise DataError(f"{path}: line 1 or 2: a quoted field is not closed on its line ({error}).") from None
         if first is None or not first.strip():
             raise DataError(f"{path}: there is a header and no values below it.")
         reader.put_back(first)
-        minor_ids = names if n_first == len(names) + 1 else names[1:]
+        # Where the ids have a name, a field more is one too many.
+        headless = n_first == len(header_ids) + 1 and header_ids[0] not in _ID_NAMES
+        minor_ids = header_ids if headless else header_ids[1:]
         return TextSource(path, reader, delimiter, options.rows or "features", minor_ids)
     except BaseException:
         reader.close()
