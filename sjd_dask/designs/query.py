@@ -7,6 +7,8 @@ query is read first, and anything but comparisons, arithmetic and a few tests of
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 import pandas as pd
 
@@ -62,7 +64,7 @@ def query_samples(samples: pd.DataFrame, query: str, key: str = "samples") -> pd
         if isinstance(node, ast.Name) and quoted.get(node.id, node.id) not in known:
             raise SpecError(
                 f"`{key}: {query}` names the sample column {quoted.get(node.id, node.id)!r}, which does not exist; "
-                f"there are: {', '.join(known[:20])}"
+                f"{known_columns(quoted.get(node.id, node.id), known)}"
             )
     try:
         kept = frame.eval(query, engine="python", local_dict={}, global_dict={})
@@ -72,6 +74,16 @@ def query_samples(samples: pd.DataFrame, query: str, key: str = "samples") -> pd
     if not isinstance(kept, pd.Series) or not pd.api.types.is_bool_dtype(kept):
         raise SpecError(f"`{key}: {query}` must be true or false for each sample; compare a column with something")
     return samples.loc[kept.fillna(False).to_numpy(dtype=bool)]
+
+
+def known_columns(name: str, known: Iterable[object], most: int = 20) -> str:
+    """What to say of a sample column that isn't there: the one that is meant, if one is near, and which there are."""
+    columns = [str(column) for column in known]
+    by_case = {column.casefold(): column for column in columns}
+    near = get_close_matches(name.casefold(), list(by_case), n=1, cutoff=0.6)
+    more = f" and {len(columns) - most} more" if len(columns) > most else ""
+    there = f"there are: {', '.join(columns[:most]) or 'none'}{more}"
+    return f"did you mean {by_case[near[0]]!r}? {there[0].upper()}{there[1:]}" if near else there
 
 
 def _method_parts(call: ast.Call) -> set[int]:

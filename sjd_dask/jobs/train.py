@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sjd_dask import names
 from sjd_dask.classify.recipe import Recipe
 from sjd_dask.classify.reference import reference_histograms
+from sjd_dask.designs.query import known_columns
 from sjd_dask.errors import SpecError
 from sjd_dask.jobs import model_card
 from sjd_dask.jobs.arrays_table import from_table
@@ -281,7 +282,7 @@ def prepare(spec: JobSpec, base: Path) -> TrainJob:
     for name in spec.subgroups:
         if name not in origin.sheet.columns:
             raise SpecError(
-                f"`subgroups`: {name!r} is not a sample column; there are: {', '.join(map(str, origin.sheet.columns))}"
+                f"`subgroups`: {name!r} is not a sample column; {known_columns(name, origin.sheet.columns)}"
             )
     frame = labelled.frame
     key = {

@@ -10,7 +10,7 @@ import pandas as pd
 
 from sjd_dask import names
 from sjd_dask.designs.labels import label_text
-from sjd_dask.designs.query import query_samples
+from sjd_dask.designs.query import known_columns, query_samples
 from sjd_dask.errors import DataError, SpecError
 
 if TYPE_CHECKING:
@@ -93,8 +93,8 @@ def read_labels(spec: TrainSpec, cohort: Cohort, sheet: pd.DataFrame, stored: li
         what = strata.ref
     else:
         if spec.labels not in frame.columns:
-            there = ", ".join(map(str, frame.columns)) or "none"
-            raise SpecError(f"`labels: {spec.labels}` is neither strata/NAME nor a sample column; there are: {there}")
+            there = known_columns(spec.labels, frame.columns)
+            raise SpecError(f"`labels: {spec.labels}` is neither strata/NAME nor a sample column; {there}")
         column = frame[spec.labels]
         if pd.api.types.is_float_dtype(column) and not (column.dropna() % 1 == 0).all():
             raise DataError(
@@ -134,8 +134,7 @@ def _persons(spec: TrainSpec, frame: pd.DataFrame) -> tuple[str | None, np.ndarr
     if column is None:
         return None, alone
     if column not in frame.columns:
-        there = ", ".join(map(str, frame.columns)) or "none"
-        raise SpecError(f"`person: {column}` is not a sample column; there are: {there}")
+        raise SpecError(f"`person: {column}` is not a sample column; {known_columns(column, frame.columns)}")
     given = frame[column]
     return column, np.where(given.notna(), given.map(str), alone)
 
