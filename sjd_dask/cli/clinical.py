@@ -41,6 +41,14 @@ def score(
         str | None, typer.Option("--domains", metavar="A,B", help="ESSDAI domains to score; default: all.")
     ] = None,
     baseline: BaselineOption = None,
+    carry: Annotated[
+        str | None,
+        typer.Option(
+            "--carry",
+            metavar="A,B",
+            help="Tests (focus_score, anti_ssa, ultrasound) kept from a person's earlier visits; default: none.",
+        ),
+    ] = None,
     definition: DefinitionOption = None,
     reference: ReferenceOption = None,
     save_reference: Annotated[
@@ -63,7 +71,7 @@ def score(
     """Clinical scores of every row of a sheet, each with its range under missing items, and why it is open."""
     from sjd_dask.jobs.score_sheet import definition_files, option_pairs, score_sheet, unit_pairs
 
-    named: dict[str, Any] = {"domains": domains, "baseline": baseline}
+    named: dict[str, Any] = {"domains": domains, "baseline": baseline, "carry": carry}
     done = score_sheet(
         sheet,
         out,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from sjd_dask.clinical import threeway
+from sjd_dask.clinical.carry import EARLIER, carried
 from sjd_dask.clinical.definitions import load_definition
 from sjd_dask.clinical.gland_tests import cut, in_words, read_test, test_columns, text_column
-from sjd_dask.clinical.measures import Measure, interval_columns
+from sjd_dask.clinical.measures import Measure, carried_column, interval_columns
 from sjd_dask.clinical.reasons import by_pattern, join_reasons, missing_reason
 from sjd_dask.clinical.sheet import Sheet
 from sjd_dask.errors import SpecError
@@ -28,6 +29,8 @@ def acr_eular(
     definitions: Mapping[str, Any] | None = None,
     missing_as_negative: bool = False,
     one_scale: bool | None = None,
+    carry: Sequence[str] | str | None = None,
+    carry_from: str = EARLIER,
 ) -> pd.DataFrame:
     """Classify each row by the 2016 ACR/EULAR criteria.
 
@@ -45,6 +48,12 @@ def acr_eular(
         Whether one staining scale below its cut-off in both eyes is a negative item although the sheet has columns of
         the other scale, empty in that row; default: the table's ``one_scale_decides``. A sheet with columns of one
         scale is always read by that one.
+    carry : sequence of str, or text separated by commas; optional
+        Tests that a row without them takes from the person's last visit that has them: a biopsy is seldom repeated.
+        Columns or tests of the five items, entry questions and exclusions; see `carry.carried`. Default: none, each row
+        by itself.
+    carry_from : str
+        ``earlier`` (default), never from a later visit; ``any``: from the first later one where no earlier one has it.
 
     Returns
     -------
@@ -56,7 +65,7 @@ def acr_eular(
         ``acr_eular_entry`` (met, not_met, unknown), ``acr_eular_exclusion`` (present, none, unknown),
         ``acr_eular_child`` (1, 0 or NaN), ``acr_eular_note`` (entry and exclusions that are not recorded, and what the
         class of a child means), ``acr_eular_missing_as_negative`` and ``acr_eular_item_<item>`` (positive, negative,
-        unknown).
+        unknown). With `carry` also ``acr_eular_carried``: which columns were carried, and from which sample.
 
     Notes
     -----
@@ -70,7 +79,9 @@ def acr_eular(
     Raises
     ------
     SpecError
-        A table that lacks a part.
+        A table that lacks a part; what `carry.carried` refuses.
+    DataError
+        Nothing orders the visits of a person of whom something is to be carried.
 
     References
     ----------
@@ -78,6 +89,8 @@ def acr_eular(
     negative, children: the editorial on the three axes (P). One scale of staining decides: same paper, methods (S).
     """
     table = load_definition("acr_eular", definitions)
+    taken = carried(sheet, carry, carry_from, definitions)
+    sheet = taken.sheet
     items, noticed = item_answers(sheet, table, one_scale=one_scale)
     excluded = any_there(sheet, table["exclusions"], sheet.flag)
     entered = entry(sheet, table)
@@ -116,6 +129,8 @@ def acr_eular(
         "acr_eular_missing_as_negative": np.full(sheet.n, missing_as_negative),
     }
     columns |= {f"acr_eular_item_{name}": in_words(one) for name, one in items.items()}
+    if carry is not None:
+        columns["acr_eular_carried"] = taken.told(_columns(table))
     return pd.DataFrame(columns, index=sheet.frame.index)
 
 
@@ -151,6 +166,12 @@ def entry(sheet: Sheet, table: Mapping[str, Any]) -> np.ndarray:
         # A total stands for its domains where they leave it open.
         domains = np.where(np.isnan(domains), cut(sheet.number(total), activity), domains)
     return threeway.any_of(any_there(sheet, table["entry"], sheet.flag), domains)
+
+
+def _columns(table: Mapping[str, Any]) -> list[str]:
+    """The columns that items, entry and exclusions read."""
+    tests = [test for item in table["items"].values() for test in item["tests"].values()]
+    return [*(one for test in tests for one in test_columns(test)), *table["entry"], *table["exclusions"]]
 
 
 def any_there(sheet: Sheet, columns: Iterable[str], read: Callable[[str], np.ndarray]) -> np.ndarray:
@@ -209,6 +230,7 @@ ACR_EULAR = Measure(
         "van_bijsterveld_right", "van_bijsterveld_left", "van_bijsterveld", "schirmer_right", "schirmer_left",
         "schirmer", "saliva_unstimulated",
     ),
+    also=carried_column("acr_eular"),
     columns={
         **interval_columns("acr_eular", "points of the 2016 ACR/EULAR criteria, 0-9"),
         "acr_eular_observed": ("number", "points of the items recorded as positive: the minimum"),

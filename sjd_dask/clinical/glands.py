@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from sjd_dask.clinical.carry import EARLIER, carried
 from sjd_dask.clinical.definitions import load_definition
-from sjd_dask.clinical.gland_tests import in_words, read_test
-from sjd_dask.clinical.measures import Measure, interval_columns
+from sjd_dask.clinical.gland_tests import in_words, read_test, test_columns
+from sjd_dask.clinical.measures import Measure, carried_column, interval_columns
 from sjd_dask.clinical.reasons import join_reasons, missing_reason
 from sjd_dask.clinical.sheet import Sheet
 
@@ -21,7 +22,13 @@ def gland_answers(sheet: Sheet, *, definitions: Mapping[str, Any] | None = None)
     return {name: read_test(sheet, one["test"]).answer for name, one in tests.items()}
 
 
-def glands(sheet: Sheet, *, definitions: Mapping[str, Any] | None = None) -> pd.DataFrame:
+def glands(
+    sheet: Sheet,
+    *,
+    definitions: Mapping[str, Any] | None = None,
+    carry: Sequence[str] | str | None = None,
+    carry_from: str = EARLIER,
+) -> pd.DataFrame:
     """Tear and salivary gland tests of each row.
 
     Parameters
@@ -32,6 +39,8 @@ def glands(sheet: Sheet, *, definitions: Mapping[str, Any] | None = None) -> pd.
         absent.
     definitions : mapping, optional
         ``glands``: a table in place of ``definitions/glands.yaml``.
+    carry, carry_from
+        Tests that a row takes from the person's other visits, as for `acr_eular`; then ``glands_carried`` says which.
 
     Returns
     -------
@@ -51,6 +60,8 @@ def glands(sheet: Sheet, *, definitions: Mapping[str, Any] | None = None) -> pd.
     Shiboski et al. 2017 (P) for eyes, saliva and focus score; OMERACT ultrasound >= 2 in at least one gland (P).
     """
     tests = load_definition("glands", definitions)["tests"]
+    taken = carried(sheet, carry, carry_from, definitions)
+    sheet = taken.sheet
     readings = {name: read_test(sheet, one["test"]) for name, one in tests.items()}
     matrix = np.column_stack([one.answer for one in readings.values()])
     known = ~np.isnan(matrix)
@@ -70,6 +81,8 @@ def glands(sheet: Sheet, *, definitions: Mapping[str, Any] | None = None) -> pd.
     for name, reading in readings.items():
         columns[f"glands_{name}"] = in_words(reading.answer)
         columns |= {f"glands_{name}_{eye}": in_words(own) for eye, own in reading.eyes.items()}
+    if carry is not None:
+        columns["glands_carried"] = taken.told(one for test in tests.values() for one in test_columns(test["test"]))
     return pd.DataFrame(columns, index=sheet.frame.index)
 
 
@@ -86,6 +99,7 @@ GLANDS = Measure(
         "focal_lymphocytic_sialadenitis", "sgus_parotid_right", "sgus_parotid_left", "sgus_submandibular_right",
         "sgus_submandibular_left",
     ),
+    also=carried_column("glands"),
     columns={
         **interval_columns("glands", "positive gland tests"),
         **{f"glands_{test}": _ANSWER for test in (*_OF_EYES, "saliva", "biopsy", "ultrasound")},

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+# The option by which a row takes tests from the person's other visits.
+CARRY = "carry"
+
+
 @dataclass(frozen=True)
 class Measure:
     """One measure: what it is called, needs and returns, and the function that computes it.
@@ -39,6 +43,8 @@ class Measure:
         Whether it wants the option ``model``: it is then no part of all that a sheet alone can give.
     columns
         Result column -> (type: number, integer, text or flag; what it holds).
+    also
+        Columns that come only with the option ``carry``: as `columns`.
     beside
         What the result of all rows together says more: of the id and own columns, name -> numbers; none where nothing.
     """
@@ -50,6 +56,7 @@ class Measure:
     needs: tuple[str, ...] = ()
     columns: dict[str, tuple[str, str]] = field(default_factory=dict)
     needs_model: bool = False
+    also: dict[str, tuple[str, str]] = field(default_factory=dict)
     beside: Callable[[pd.DataFrame], dict[str, dict[str, Any]]] | None = None
 
     @property
@@ -57,6 +64,10 @@ class Measure:
         """Names of the options the function takes."""
         taken = list(inspect.signature(self.function).parameters.values())[1:]
         return tuple(one.name for one in taken if one.name != "definitions" and one.kind is not one.VAR_KEYWORD)
+
+    def looks_at_persons(self, options: Mapping[str, Any]) -> bool:
+        """Whether a row's result depends on the person's other rows, with these options."""
+        return self.by_person or (CARRY in self.options and options.get(CARRY) is not None)
 
 
 def interval_columns(name: str, title: str) -> dict[str, tuple[str, str]]:
@@ -69,6 +80,11 @@ def interval_columns(name: str, title: str) -> dict[str, tuple[str, str]]:
         f"{name}_items": ("integer", "items asked"),
         f"{name}_reason": ("text", "why it is undetermined, or what was noticed; empty where nothing"),
     }
+
+
+def carried_column(name: str) -> dict[str, tuple[str, str]]:
+    """The column that comes with the option ``carry``."""
+    return {f"{name}_carried": ("text", "columns taken from other visits of the person, and from which sample")}
 
 
 def text_kept(columns: Mapping[str, Any]) -> pd.DataFrame:

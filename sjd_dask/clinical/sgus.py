@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from sjd_dask.clinical.carry import EARLIER, carried
 from sjd_dask.clinical.definitions import load_definition
 from sjd_dask.clinical.gland_tests import cut, in_words, read_test
-from sjd_dask.clinical.measures import Measure, interval_columns
+from sjd_dask.clinical.measures import Measure, carried_column, interval_columns
 from sjd_dask.clinical.reasons import missing_reason
 from sjd_dask.clinical.sheet import Sheet
 
 
-def sgus(sheet: Sheet, *, definitions: Mapping[str, Any] | None = None) -> pd.DataFrame:
+def sgus(
+    sheet: Sheet,
+    *,
+    definitions: Mapping[str, Any] | None = None,
+    carry: Sequence[str] | str | None = None,
+    carry_from: str = EARLIER,
+) -> pd.DataFrame:
     """Ultrasound of the salivary glands of each row.
 
     Parameters
@@ -25,6 +32,8 @@ def sgus(sheet: Sheet, *, definitions: Mapping[str, Any] | None = None) -> pd.Da
         (OMERACT, 0-3) and ``sgus_hocevar`` (0-48).
     definitions : mapping, optional
         ``glands``: a table in place of ``definitions/glands.yaml``.
+    carry, carry_from
+        Tests that a row takes from the person's other visits, as for `acr_eular`; then ``sgus_carried`` says which.
 
     Returns
     -------
@@ -42,6 +51,8 @@ def sgus(sheet: Sheet, *, definitions: Mapping[str, Any] | None = None) -> pd.Da
     OMERACT: sum 0-12 (K), positive at >= 2 in at least one gland (P). Hocevar et al. 2005, cut-off 17 (K).
     """
     table = load_definition("glands", definitions)
+    taken = carried(sheet, carry, carry_from, definitions)
+    sheet = taken.sheet
     graded = table["ultrasound_sum"]
     levels = np.column_stack([sheet.level(name) for name in graded])
     known = ~np.isnan(levels)
@@ -49,6 +60,7 @@ def sgus(sheet: Sheet, *, definitions: Mapping[str, Any] | None = None) -> pd.Da
     low = np.where(known, levels, lowest).sum(axis=1)
     high = np.where(known, levels, highest).sum(axis=1)
     hocevar = table["hocevar"]
+    told = {} if carry is None else {"sgus_carried": taken.told([*graded, str(hocevar["column"])])}
     return pd.DataFrame(
         {
             "sgus": np.where(low == high, low, np.nan),
@@ -59,6 +71,7 @@ def sgus(sheet: Sheet, *, definitions: Mapping[str, Any] | None = None) -> pd.Da
             "sgus_reason": missing_reason(known, list(graded)),
             "sgus_positive": in_words(read_test(sheet, table["tests"]["ultrasound"]["test"]).answer),
             "sgus_hocevar_positive": in_words(cut(sheet.number(str(hocevar["column"])), hocevar)),
+            **told,
         },
         index=sheet.frame.index,
     )
@@ -72,6 +85,7 @@ SGUS = Measure(
         "sgus_parotid_right", "sgus_parotid_left", "sgus_submandibular_right", "sgus_submandibular_left",
         "sgus_hocevar",
     ),
+    also=carried_column("sgus"),
     columns={
         **interval_columns("sgus", "OMERACT grades of four glands, sum, 0-12"),
         "sgus_positive": ("text", "positive, negative or unknown, by the OMERACT grades"),

@@ -216,6 +216,14 @@ class Sheet:
             part._numbers[name].setflags(write=False)
         return part
 
+    def with_numbers(self, numbers: Mapping[str, np.ndarray]) -> Sheet:
+        """The sheet with other values, checked and in their own unit, of columns that it has."""
+        part = Sheet(self.frame, self._columns, self._divide, self.unknown, self._headers)
+        part._numbers = {**self._numbers, **numbers}
+        for values in numbers.values():
+            values.setflags(write=False)
+        return part
+
     def _known(self, name: str) -> dict[str, Any]:
         if name not in self._columns:
             raise SpecError(f"no clinical column {name!r}{self._columns.near(name)}")

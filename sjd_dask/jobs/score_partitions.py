@@ -86,7 +86,7 @@ def score_in_partitions(
     from sjd_dask.runtime.execute import run_partitions
 
     asked = None if options.get("baseline") is None else rows_asked(sheet.frame, options["baseline"])
-    by_person = any(one.by_person for one in chosen) and names.PERSON_ID in sheet.frame
+    by_person = any(one.looks_at_persons(options) for one in chosen) and names.PERSON_ID in sheet.frame
     order, borders = _cut(sheet.frame, by_person, partition_rows or PARTITION_ROWS)
     with ExitStack() as stack:
         with writing(str(target.parent), "nothing was scored"):

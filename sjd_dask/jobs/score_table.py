@@ -23,7 +23,7 @@ def declared(measures: Sequence[Measure]) -> dict[str, tuple[str, str]]:
     """Column -> (type, what it holds), of all these measures; what declares it first counts, as in `score`."""
     found: dict[str, tuple[str, str]] = {}
     for measure in measures:
-        for name, one in measure.columns.items():
+        for name, one in {**measure.columns, **measure.also}.items():
             found.setdefault(name, one)
     return found
 
@@ -99,6 +99,6 @@ def score_columns() -> dict[str, tuple[str, str]]:
     """Every column that `sjd score` can write, with its type in result tables and what it holds."""
     found: dict[str, tuple[str, str]] = {}
     for measure in MEASURES.values():
-        for name, (kind, text) in measure.columns.items():
+        for name, (kind, text) in {**measure.columns, **measure.also}.items():
             found.setdefault(name, (DTYPES[kind], f"{measure.name}: {text}."))
     return found

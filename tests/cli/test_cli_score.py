@@ -83,6 +83,18 @@ def test_all_leaves_out_what_compares_visits_where_no_person_is_named(tmp_path: 
     check_refused(refused, 2, ["none of the columns that a measure reads", "did you mean 'dryness'"])
 
 
+def test_serology_is_carried_to_later_visits_when_asked(sheet: Path, tmp_path: Path, sjd: Sjd) -> None:
+    out = tmp_path / "scores.csv"
+    done = sjd("score", sheet, out, "--measure", "acr-eular", "--carry", "anti_ssa", "--units", "igg=mg/dL")
+    assert done.code == 0, done.err
+    found = read_table(out)
+    assert found["acr_eular_carried"].fillna("").tolist() == ["", "anti_ssa from 01|1", ""]
+    assert found["acr_eular_item_anti_ssa"].tolist() == ["positive", "positive", "negative"]
+    check_refused(
+        sjd("score", sheet, tmp_path / "no.csv", "--measure", "acr-eular", "--carry", "anti_sa"), 2, "did you mean"
+    )
+
+
 def test_a_definition_is_replaced_by_a_file(sheet: Path, tmp_path: Path, sjd: Sjd) -> None:
     (tmp_path / "esspri.yaml").write_text("acceptable: {below: 4}\n", encoding="utf-8")
     (tmp_path / "other.yaml").write_text("acceptable: {below: 3}\n", encoding="utf-8")
