@@ -36,6 +36,7 @@ from sjd_dask.runtime.plan import Plan
 from sjd_dask.store.catalogue.nights import CallChanges
 from sjd_dask.store.cohort import open_cohort
 from sjd_dask.store.compact import compact
+from sjd_dask.store.rehearsal import rehearsal
 
 if TYPE_CHECKING:
     from sjd_dask.jobs.driver import Runner
@@ -95,6 +96,15 @@ class NightlyJob:
         Busy
             Another night, or a withdrawal, is under way.
         """
+        if self.spec.dry_run:
+            with rehearsal(self.cohort) as copy:
+                look = self._look = dataclasses.replace(self, cohort=copy)._see(take=True)
+                self.snapshot = look.samples.assay.snapshot
+                try:
+                    yield
+                finally:
+                    inbox.give_up(copy, look.arrivals)
+            return
         with self.cohort.lease() as self._lease:
             self.cohort.sweep_dead()
             look = self._look = self._see(take=True)

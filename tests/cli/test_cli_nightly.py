@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sjd_dask.jobs.inbox import digest
 from sjd_dask.runtime.here import Here
 from sjd_dask.store.cohort import open_cohort
 from sjd_dask.store.verify import verify
@@ -167,13 +168,14 @@ def test_a_dry_run_says_what_would_happen_and_leaves_everything(sjd: Sjd, home: 
     scene.write_arrival(home / "inbox", "a", [scene.sample(150)])
     (home / "inbox" / "rna__cut.npz").write_bytes(b"PK")
     before, there = open_cohort(home / "cohort").snapshot(), names_of(home / "inbox")
-    segments = sorted(path.name for path in (home / "cohort" / "segments" / "rna").iterdir())
+    # To the byte: what it stages and computes lies elsewhere, and is gone afterwards.
+    every = digest(home / "cohort"), digest(home / "inbox")
     done = night(sjd, home, "-q", "--set", "dry_run=true")
     assert (done.code, done.out) == (0, ""), done.err
     for word in ("rna__cut.npz", "1 new", "1 of 121 samples would be classified", "new_person", "changes/calls"):
         assert word in done.err
     assert open_cohort(home / "cohort").snapshot() == before and names_of(home / "inbox") == there
-    assert sorted(path.name for path in (home / "cohort" / "segments" / "rna").iterdir()) == segments
+    assert (digest(home / "cohort"), digest(home / "inbox")) == every
     planned = night(sjd, home, "-q", command="plan")
     assert planned.code == 0 and "3 files in the inbox" in planned.out, planned.err
 
@@ -182,6 +184,7 @@ def test_a_second_night_exits_6_at_once(sjd: Sjd, home: Path) -> None:
     scene.write_arrival(home / "inbox", "a", [scene.sample(150)])
     with open_cohort(home / "cohort").lease():
         refused = night(sjd, home, "-q")
+        assert night(sjd, home, "-q", "--set", "dry_run=true").code == 6
     assert refused.code == 6 and "process" in refused.err and refused.out == ""
     assert night(sjd, home, "-q").code == 0
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
 
+from sjd_dask.store.catalogue import migrate
 from sjd_dask.store.catalogue import tables as t
-from sjd_dask.store.catalogue.session import Catalogue, now
+from sjd_dask.store.catalogue.session import Catalogue, engine_url, now
 
 # Who is at work belongs to the machine, not to the cohort.
 _NOT_COPIED: Final = ("staging", "leases")
@@ -49,6 +53,24 @@ def copy_catalogue(source: Catalogue, target: Catalogue) -> int:
         if not target.is_sqlite:
             _go_on_counting(writing)
     return int(newest)
+
+
+def copy_to_file(source: Catalogue, file: Path) -> Catalogue:
+    """A copy of a catalogue as it is now, in a SQLite file that isn't there yet.
+
+    The pages of a SQLite file are copied, with who is at work; of another database what `copy_catalogue` copies.
+    """
+    copy = Catalogue(f"sqlite:///{file}", source.timeout)
+    if source.is_sqlite:
+        with (
+            closing(sqlite3.connect(str(engine_url(source.url).database), timeout=source.timeout)) as reading,
+            closing(sqlite3.connect(file)) as writing,
+        ):
+            reading.backup(writing)
+    else:
+        migrate.create(copy, "copy")
+        copy_catalogue(source, copy)
+    return copy
 
 
 def _go_on_counting(connection: sa.Connection) -> None:

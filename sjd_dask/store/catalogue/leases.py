@@ -37,13 +37,24 @@ def take_lease(catalogue: Catalogue, name: str, owner: Owner, *, own: bool = Fal
         if record is not None:
             before = owner_of(record)
             if is_alive(before, record["heartbeat"]) and not (own and before == owner):
-                raise Busy(
-                    f"{before} holds the {name} of this cohort; nothing was done. Wait for it to end, then run the "
-                    f"same command again."
-                )
+                raise _held(before, name)
             connection.execute(sa.delete(t.leases).where(here))
         connection.execute(sa.insert(t.leases).values(name=name, heartbeat=time.time(), **owner_values(owner)))
     return before
+
+
+def refuse_held(connection: sa.Connection, name: str) -> None:
+    """Refuse (Busy) where a living process holds a lease; it is not taken."""
+    record = connection.execute(sa.select(t.leases).where(t.leases.c.name == name)).mappings().one_or_none()
+    if record is not None and is_alive(owner_of(record), record["heartbeat"]):
+        raise _held(owner_of(record), name)
+
+
+def _held(owner: Owner, name: str) -> Busy:
+    return Busy(
+        f"{owner} holds the {name} of this cohort; nothing was done. Wait for it to end, then run the same command "
+        "again."
+    )
 
 
 def check_lease(connection: sa.Connection, name: str, owner: Owner, *, beat: bool = False) -> None:
