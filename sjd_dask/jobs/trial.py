@@ -365,6 +365,7 @@ def _reanalysis(
         kind=spec.kind,
         baseline=spec.baseline,
         missing=spec.missing,
+        sequence=spec.sequence,
     )
     ending = "" if of == 1 else f"_{place + 1}"
     tables[f"reanalysis{ending}"] = found.effects
@@ -375,7 +376,7 @@ def _reanalysis(
         {
             "endpoint": spec.endpoint, "kind": spec.kind, "control": found.control, "baseline": spec.baseline,
             "improvement": "up" if spec.kind == "binary" else spec.improvement, "tables": ending,
-            "interactions": rows_of(found.interactions), "notes": [*said, *found.notes],
+            "interactions": rows_of(found.interactions), "multiplicity": found.multiplicity, "notes": [*said, *found.notes],
         }
     )  # fmt: skip
     notes += [*said, *found.notes]

@@ -241,7 +241,8 @@ def _one_reanalysis(place: int, one: Mapping[str, Any], tables: Tables, below: i
     binary = one["kind"] == "binary"
     few = effects[["n_arm", "n_control"]].min(axis=1).lt(below) & effects[["n_arm", "n_control"]].max(axis=1).gt(0)
     shown = ["odds_ratio", "odds_ratio_low", "odds_ratio_high"] if binary else ["effect", "low", "high"]
-    effects.loc[few, [*shown, "mean_arm", "mean_control", "p_value"]] = np.nan
+    several = "p_arms" in effects
+    effects.loc[few, [*shown, "mean_arm", "mean_control", "p_value", *(["p_arms"] if several else [])]] = np.nan
     effects.loc[few, "reason"] = f"fewer than {below} persons in an arm"
     persons = persons_shown(effects, below)
     drawn = pd.DataFrame(
@@ -270,7 +271,8 @@ def _one_reanalysis(place: int, one: Mapping[str, Any], tables: Tables, below: i
     caption += f" Adjusted for {one['baseline']}." if one["baseline"] else ""
     head = [("by", False), ("level", False), ("arm", False), ("persons, arm / control", True),
             ("share of responders" if binary else "mean", True), ("control", True),
-            ("odds ratio" if binary else "effect", True), ("95 %", True), ("p", True), ("", False)]  # fmt: skip
+            ("odds ratio" if binary else "effect", True), ("95 %", True), ("p", True),
+            *([("p over arms", True)] if several else []), ("", False)]  # fmt: skip
     rows = []
     for (_, row), d in zip(effects.iterrows(), drawn.itertuples(), strict=True):
         rows.append(
@@ -278,7 +280,7 @@ def _one_reanalysis(place: int, one: Mapping[str, Any], tables: Tables, below: i
                 str(row["by"]), str(row["level"]), str(row["arm"]), str(d.n), number(row["mean_arm"], 3),
                 number(row["mean_control"], 3), number(d.effect, 3),
                 "–" if pd.isna(d.low) else f"{number(d.low, 3)} to {number(d.high, 3)}",
-                number(row["p_value"], 2), str(row["reason"]),
+                number(row["p_value"], 2), *([number(row["p_arms"], 2)] if several else []), str(row["reason"]),
             ]
         )  # fmt: skip
     notes = [

@@ -97,7 +97,7 @@ def test_a_stratum_that_can_t_be_estimated_says_why() -> None:
     assert np.isfinite(row["risk_difference"])
     assert found.interactions["reason"].iloc[0] == "fewer than two strata can be compared"
     assert np.isfinite(found.effects.set_index("level").loc["all", "effect"])
-    few = pd.concat([table, table.iloc[:1].assign(class_="C9")])
+    few = pd.concat([table, table.iloc[:1].assign(class_="C9", person_id="new")])
     row = run(few).effects.set_index("level").loc["C9"]
     assert np.isnan(row["effect"]) and "fewer than 2 persons" in row["reason"]
 
@@ -134,6 +134,13 @@ def test_several_arms_and_columns() -> None:
         ({"arm": None}, {}, DataError, "person_id '00003': no arm"),
         ({"y": "many"}, {}, DataError, "person_id '00003': 'y' is 'many'"),
         ({"y": np.inf}, {}, DataError, "no number"),
+        ({"y": "yes"}, {}, DataError, "yes and no as 1 and 0"),
+        ({"person_id": "00004"}, {}, DataError, "person_id '00004' has more than one row"),
+        ({"arm": "Active "}, {}, DataError, "'Active ' and 'active', which would be two arms"),
+        ({}, {"by": ["class_", "class_"]}, SpecError, "both name the column 'class_'"),
+        ({}, {"baseline": "y"}, SpecError, "`reanalysis: endpoint` both name the column 'y'"),
+        ({}, {"by": ["arm"]}, SpecError, "both name the column 'arm'"),
+        ({}, {"sequence": ["placebo"]}, SpecError, "name each arm but the control once"),
     ],
 )
 def test_what_is_refused(change: dict[str, Any], options: dict[str, Any], error: type[Exception], said: str) -> None:
@@ -155,3 +162,81 @@ def test_the_control_is_found_where_one_arm_is_called_so() -> None:
 def test_one_arm_is_no_trial() -> None:
     with pytest.raises(DataError, match="one arm only"):
         run(trial(40, {"C1": 0.0, "C3": 1.0}, 11).assign(arm="placebo"))
+
+
+@pytest.mark.parametrize(("column", "value", "said"), [("y", np.nan, "nobody of the trial's 40 persons has y and"),
+                                                       ("baseline", np.nan, "has y and baseline"),
+                                                       ("baseline", 7.0, "is 7 for everyone")])  # fmt: skip
+def test_a_column_that_says_nothing_is_refused(column: str, value: float, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        run(trial(40, {"C1": 0.0, "C3": 1.0}, 11).assign(**{column: value}), baseline="baseline")
+
+
+def test_equal_outcomes_are_no_certainty() -> None:
+    """Rounding of a model of a constant gave p = 0."""
+    table = trial(80, {"C1": 0.0, "C3": 0.0}, 13)
+    found = run(table.assign(y=1.0), baseline="baseline")
+    assert found.effects["p_value"].isna().all() and found.effects["reason"].str.contains("do not differ").all()
+    assert np.isnan(found.interactions["p_value"].iloc[0]) and found.interactions["reason"].iloc[0]
+    table.loc[table["class_"] == "C3", "y"] = 2.0
+    p = run(table).effects.set_index("level")["p_value"]
+    assert np.isnan(p["C3"]) and p["C1"] > 0
+
+
+def test_the_undetermined_are_no_stratum_to_compare() -> None:
+    table = trial(180, {"C1": 0.0, "C2": -1.0, "C3": -3.0}, 6).replace({"class_": {"C2": "undetermined"}})
+    found = run(table)
+    test = found.interactions.iloc[0]
+    assert (test["left_out"], test["df"]) == ("undetermined", 1) and "undetermined" in set(found.effects["level"])
+    without = run(table[table["class_"] != "undetermined"]).interactions.iloc[0]
+    assert without["p_value"] == pytest.approx(test["p_value"], rel=1e-12)
+
+
+def doses(seed: int = 9) -> pd.DataFrame:
+    table = trial(180, {"C1": 0.0, "C3": -3.0}, seed)
+    return table.assign(arm=np.tile(["high", "low", "placebo"], 60))
+
+
+def test_p_over_the_arms_by_holm_or_in_sequence() -> None:
+    found = run(doses(), baseline="baseline")
+    assert found.multiplicity == "holm" and any("p_arms of 2 arms against placebo: Holm" in one for one in found.notes)
+    ordered = run(doses(), baseline="baseline", sequence=["low", "high"])
+    assert ordered.multiplicity == "fixed_sequence" and ordered.effects["arm"].tolist()[:2] == ["low", "high"]
+    for (_, one), (_, other) in zip(found.effects.groupby("level"), ordered.effects.groupby("level"), strict=True):
+        p = one["p_value"].to_numpy()
+        small, large = min(p), max(p)
+        holm = np.minimum(np.where(p == small, 2 * small, max(2 * small, large)), 1)
+        assert one["p_arms"].to_numpy() == pytest.approx(holm)
+        low, high = other["p_value"]
+        assert (low, high) == pytest.approx((p[1], p[0]))
+        assert other["p_arms"].tolist() == pytest.approx([low, max(low, high)])
+    two = run(trial(60, {"C1": 0.0, "C3": -3.0}, 12))
+    assert two.multiplicity == "" and "p_arms" not in two.effects
+
+
+def test_an_arm_that_a_stratum_lacks_takes_none_of_the_others_away() -> None:
+    """As the model of the persons that can be compared, by statsmodels' own formula."""
+    import statsmodels.formula.api as smf
+
+    table = doses()
+    keep = ~((table["class_"] == "C1") & (table["arm"] == "low")) | (
+        table.index == table.index[table["arm"] == "low"][0]
+    )
+    table = table[keep].reset_index(drop=True)
+    found = run(table, baseline="baseline")
+    effects = found.effects.set_index(["level", "arm"])
+    assert "fewer than 2 persons of arm low" in effects.loc[("C1", "low"), "reason"]
+    part = table[~((table["class_"] == "C1") & (table["arm"] == "low"))]
+    part = part.assign(**{f"{c}{a}": ((part["class_"] == c) & (part["arm"] == a)) * 1.0
+                          for c, a in (("C1", "high"), ("C3", "high"), ("C3", "low"))})  # fmt: skip
+    model = smf.ols("y ~ 0 + class_ + C1high + C3high + C3low + baseline", part).fit(cov_type="HC3", use_t=True)
+    for level, arm in (("C1", "high"), ("C3", "high"), ("C3", "low")):
+        row = effects.loc[(level, arm)]
+        want = [model.params[level + arm], model.bse[level + arm], model.pvalues[level + arm]]
+        assert [row["effect"], row["standard_error"], row["p_value"]] == pytest.approx(want, rel=1e-9)
+    assert effects.loc[("C1", "high"), "p_arms"] == effects.loc[("C1", "high"), "p_value"]
+    test = found.interactions.iloc[0]
+    assert (test["df"], test["left_out"]) == (1, "C1 (low)")
+    assert test["p_value"] == pytest.approx(float(model.f_test("C3high - C1high = 0").pvalue), rel=1e-9)
+    overall = effects.loc["all"]
+    assert overall["reason"].eq("").all() and overall.loc["low", "n_arm"] == effects.loc[("C3", "low"), "n_arm"] + 1

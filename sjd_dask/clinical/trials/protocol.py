@@ -92,6 +92,11 @@ class ReanalysisSpec(Part):
     missing: Literal["complete", "non_responder"] = Field(
         "complete", description="kind: binary. A missing outcome is left out, or counted as no response."
     )
+    sequence: list[Text] | None = Field(
+        None,
+        description="With several arms: those but the control in the order in which they are tested, each at the whole "
+        "level until the first that isn't rejected. Default: Holm over the arms.",
+    )
     improvement: Literal["down", "up"] = Field(
         "down", description="kind: continuous. Whether a lower or a higher endpoint is better; the figure says so."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -12,16 +13,27 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from sjd_dask.clinical.definitions import did_you_mean
-from sjd_dask.clinical.trials.randomise import UNKNOWN, level_text
+from sjd_dask.clinical.trials.criteria import UNDECIDED
+from sjd_dask.clinical.trials.randomise import level_text
+from sjd_dask.clinical.trials.reanalysis_data import (
+    BINARY,
+    CONTINUOUS,
+    Floats,
+    TrialData,
+    arms_of,
+    check_columns,
+    counts_by_arm,
+    more,
+    numbers,
+    who,
+)
 from sjd_dask.errors import DataError, SpecError
+from sjd_dask.kernels.multiplicity import adjust
 
-Floats = NDArray[np.float64]
 ALL = "all"
-CONTINUOUS, BINARY = "continuous", "binary"
+HOLM, FIXED_SEQUENCE = "holm", "fixed_sequence"
 _LEVEL = 0.95
 _MOST_LEVELS = 40
-_CONTROLS = ("placebo", "control")
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,8 @@ class Reanalysis:
         ``by``, ``level``, ``arm``, ``randomised``, ``analysed``, ``without_endpoint``, ``without_baseline``.
     control : str
         The arm the others are compared with.
+    multiplicity : str
+        How ``p_arms`` is adjusted: ``holm`` or ``fixed_sequence``; empty with one arm beside the control.
     notes : list of str
     """
 
@@ -51,16 +65,8 @@ class Reanalysis:
     interactions: pd.DataFrame
     counts: pd.DataFrame
     control: str = ""
+    multiplicity: str = ""
     notes: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Data:
-    y: Floats
-    arm: NDArray[np.int64]
-    arms: list[str]
-    baseline: Floats | None
-    kind: str
 
 
 def reanalyse(
@@ -73,6 +79,7 @@ def reanalyse(
     kind: Literal["continuous", "binary"] = "continuous",
     baseline: str | None = None,
     missing: Literal["complete", "non_responder"] = "complete",
+    sequence: Sequence[str] | None = None,
 ) -> Reanalysis:
     """Treatment effects by stratum and the test of treatment by stratum.
 
@@ -100,32 +107,31 @@ def reanalyse(
     baseline : str, optional
         A number to adjust for; persons without it are left out.
     missing : {"complete", "non_responder"}
+    sequence : sequence of str, optional
+        The arms but the control in the order in which they are tested, each at the whole level until the first that
+        isn't rejected: ``p_arms`` is then the greatest p so far. Default: Holm over the arms.
 
     Raises
     ------
     SpecError
         A column or an arm that isn't there.
     DataError
-        A person without an arm, an endpoint or baseline that is no number, a binary endpoint other than 0 and 1.
+        A person without an arm or with two rows, an arm written in two ways, an endpoint or baseline that is no number
+        or missing for everyone, a binary endpoint other than 0 and 1.
 
     References
     ----------
     [K] HC3: MacKinnon and White 1985; Newcombe 1998, method 10; Holm 1979.
     """
-    for key, column in (("endpoint", endpoint), ("arm", arm), ("baseline", baseline), *(("by", one) for one in by)):
-        if column is not None and column not in table:
-            raise SpecError(
-                f"`reanalysis: {key}` names the column {column!r}, which the trial's table lacks"
-                f"{did_you_mean(column, table.columns)}; it has: {', '.join(map(str, table.columns[:30]))}"
-            )
+    check_columns(table, endpoint, arm, baseline, by)
     notes: list[str] = []
-    y = _numbers(table, endpoint)
+    y = numbers(table, endpoint)
     if kind == BINARY:
         wrong = np.flatnonzero(~np.isnan(y) & (y != 0) & (y != 1))
         if wrong.size:
             raise DataError(
-                f"{_who(table, wrong[0])}: the binary endpoint {endpoint!r} is {y[wrong[0]]:g}, and only 0 and 1 are "
-                f"allowed{_more(wrong)}; use `kind: continuous`, or make it 0 or 1"
+                f"{who(table, wrong[0])}: the binary endpoint {endpoint!r} is {y[wrong[0]]:g}, and only 0 and 1 are "
+                f"allowed{more(wrong)}; use `kind: continuous`, or make it 0 or 1"
             )
         if missing == "non_responder":
             filled = int(np.isnan(y).sum())
@@ -135,14 +141,25 @@ def reanalyse(
             )
     elif missing == "non_responder":
         raise SpecError("`missing: non_responder` belongs to `kind: binary`")
-    codes, arms = _arms(table, arm, control)
-    x = None if baseline is None else _numbers(table, baseline)
+    codes, arms = arms_of(table, arm, control, sequence)
+    x = None if baseline is None else numbers(table, baseline)
     used = ~np.isnan(y) if x is None else ~np.isnan(y) & ~np.isnan(x)
     left = int((~used).sum())
     if left:
         notes.append(f"{left} of {len(table)} persons are left out: they lack {endpoint}"
                      + (f" or {baseline}" if baseline else ""))  # fmt: skip
-    data = _Data(y[used], codes[used], arms, None if x is None else x[used], kind)
+    if not used.any():
+        raise DataError(
+            f"nobody of the trial's {len(table):,} persons has {endpoint}"
+            + (f" and {baseline}" if baseline else "")
+            + ": there is nothing to compare"
+        )
+    if x is not None and np.ptp(x[used]) == 0:
+        raise DataError(
+            f"the baseline {baseline!r} is {x[used][0]:g} for everyone with an outcome, which adjusts for nothing: "
+            "leave `baseline` out, or name another column"
+        )
+    data = TrialData(y[used], codes[used], arms, None if x is None else x[used], kind)
     effects, interactions, counts = [], [], []
     for column in by:
         levels = level_text(table[column])
@@ -151,140 +168,114 @@ def reanalyse(
                 f"`reanalysis: by` names {column!r}, which has {len(set(levels)):,} different values: take a column of "
                 "groups, such as the state of an axis in place of its position"
             )
-        counts.append(_counts(column, levels, codes, arms, y, x))
+        counts.append(counts_by_arm(column, levels, codes, arms, y, x))
         made, test = _one_column(column, levels[used], data)
         effects += made
         interactions.append(test)
     if not by:
-        effects, counts = _overall(data, None, ALL), [_counts(ALL, np.full(len(table), ALL), codes, arms, y, x)]
+        effects, counts = _overall(data, None, ALL), [counts_by_arm(ALL, np.full(len(table), ALL), codes, arms, y, x)]
     found = pd.DataFrame(interactions)
     if len(found):
-        from sjd_dask.kernels.multiplicity import adjust
-
         found.insert(6, "p_holm", adjust(found["p_value"].to_numpy(dtype=float), "holm"))
-    return Reanalysis(pd.DataFrame(effects), found, pd.concat(counts, ignore_index=True), arms[0], notes)
-
-
-# ---- reading ----
-
-
-def _numbers(table: pd.DataFrame, column: str) -> Floats:
-    values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    wrong = np.flatnonzero((np.isnan(values) & table[column].notna().to_numpy()) | np.isinf(values))
-    if wrong.size:
-        raise DataError(
-            f"{_who(table, wrong[0])}: {column!r} is {table[column].iloc[wrong[0]]!r}, which is no number{_more(wrong)}"
+    rows = pd.DataFrame(effects)
+    method = "" if len(arms) < 3 else HOLM if sequence is None else FIXED_SEQUENCE
+    if method:
+        rows.insert(list(rows).index("p_value") + 1, "p_arms", _over_arms(rows, method))
+        notes.append(
+            f"p_arms of {len(arms) - 1} arms against {arms[0]}: "
+            + ("Holm" if method == HOLM else f"fixed sequence {', '.join(arms[1:])}")
+            + ", within each stratum"
         )
-    return values
+    return Reanalysis(rows, found, pd.concat(counts, ignore_index=True), arms[0], method, notes)
 
 
-def _arms(table: pd.DataFrame, column: str, control: str | None) -> tuple[NDArray[np.int64], list[str]]:
-    gone = np.flatnonzero(table[column].isna())
-    if gone.size:
-        raise DataError(
-            f"{_who(table, gone[0])}: no arm in the column {column!r}{_more(gone)}; everyone randomised has one"
-        )
-    text = level_text(table[column])
-    known = sorted(set(text))
-    if control is None:
-        named = [one for one in known if one.casefold() in _CONTROLS]
-        if len(named) != 1:
-            raise SpecError(
-                f"`reanalysis: control` is not given, and of the arms {', '.join(known)} not exactly one is called "
-                f"{' or '.join(_CONTROLS)}: name the arm that the others are compared with"
-            )
-        control = named[0]
-    if control not in known:
-        raise SpecError(
-            f"`reanalysis: control` is {control!r}, and the column {column!r} holds {', '.join(known)}"
-            f"{did_you_mean(control, known)}"
-        )
-    if len(known) < 2:
-        raise DataError(f"the column {column!r} holds one arm only, {control!r}: there is nothing to compare it with")
-    arms = [control, *(one for one in known if one != control)]
-    return np.array([arms.index(one) for one in text], dtype=np.int64), arms
-
-
-def _who(table: pd.DataFrame, row: Any) -> str:
-    for name in ("person_id", "sample_id"):
-        if name in table:
-            return f"{name} {table[name].iloc[row]!r}"
-    return f"row {int(row) + 1}"
-
-
-def _more(rows: NDArray[Any]) -> str:
-    return f" (and {len(rows) - 1} more)" if len(rows) > 1 else ""
-
-
-def _counts(
-    by: str, levels: NDArray[Any], codes: NDArray[np.int64], arms: list[str], y: Floats, x: Floats | None
-) -> pd.DataFrame:
-    rows = []
-    no_x = np.zeros(len(y), dtype=bool) if x is None else np.isnan(x)
-    for level in sorted(set(levels)):
-        for i, name in enumerate(arms):
-            here = (levels == level) & (codes == i)
-            rows.append(
-                {
-                    "by": by, "level": level, "arm": name, "randomised": int(here.sum()),
-                    "analysed": int((here & ~np.isnan(y) & ~no_x).sum()),
-                    "without_endpoint": int((here & np.isnan(y)).sum()), "without_baseline": int((here & no_x).sum()),
-                }
-            )  # fmt: skip
-    return pd.DataFrame(rows)
+def _over_arms(rows: pd.DataFrame, method: str) -> Floats:
+    """p adjusted over the arms of each stratum, which stand in their order. After a missing one a sequence is over."""
+    out = np.full(len(rows), np.nan)
+    for places in rows.groupby(["by", "level"], sort=False).indices.values():
+        p = rows["p_value"].to_numpy(dtype=np.float64)[places]
+        out[places] = adjust(p, "holm") if method == HOLM else np.maximum.accumulate(p)
+    return out
 
 
 # ---- models ----
 
 
-def _one_column(by: str, levels: NDArray[Any], data: _Data) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _one_column(by: str, levels: NDArray[Any], data: TrialData) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     known = sorted(set(levels))
-    reasons = {level: _reason(data, levels == level) for level in known}
-    fitted = [level for level in known if not reasons[level]]
-    rows = [] if not known else _overall(data, levels, by)
-    left_out = ", ".join(level for level in known if reasons[level] or level == UNKNOWN)
+    reasons = {level: _reasons(data, levels == level) for level in known}
+    rows = _overall(data, levels, by)
+    cells = {level: [i for i, reason in enumerate(reasons[level], start=1) if not reason] for level in known}
+    effects = _effects(data, levels, {level: arms for level, arms in cells.items() if arms})
+    for level in known:
+        rows += _rows(data, levels == level, by, level, effects, reasons[level])
+    compared = {level: arms for level, arms in cells.items() if arms and level not in UNDECIDED}
+    n_arms = len(data.arms) - 1
+    left_out = ", ".join(
+        level if level not in compared else f"{level} ({', '.join(_without(data, compared[level]))})"
+        for level in known if len(compared.get(level, [])) < n_arms
+    )  # fmt: skip
     empty = {"by": by, "test": "", "statistic": np.nan, "df": np.nan, "df_residual": np.nan, "p_value": np.nan,
              "levels": len(known), "left_out": left_out, "reason": ""}  # fmt: skip
-    effects = _effects(data, levels, fitted) if fitted else {}
-    for level in known:
-        rows += _rows(data, levels == level, by, level, effects.get(level), reasons[level])
-    compared = [level for level in fitted if level != UNKNOWN]
-    if len(compared) < 2:
+    if not _pairs(compared):
         return rows, {**empty, "reason": "fewer than two strata can be compared"}
     return rows, {**empty, **_interaction(data, levels, compared)}
 
 
-def _reason(data: _Data, here: NDArray[np.bool_]) -> str:
-    """Why a stratum has no estimate of its own, or an empty text."""
+def _without(data: TrialData, arms: list[int]) -> list[str]:
+    return [name for i, name in enumerate(data.arms) if i and i not in arms]
+
+
+def _pairs(cells: dict[str, list[int]]) -> list[tuple[tuple[str, int], tuple[str, int]]]:
+    """Of each arm, each stratum with the next one that has the arm too."""
+    found = []
+    for i in sorted({i for arms in cells.values() for i in arms}):
+        with_it = [(level, i) for level, arms in cells.items() if i in arms]
+        found += list(pairwise(with_it))
+    return found
+
+
+def _reasons(data: TrialData, here: NDArray[np.bool_]) -> list[str]:
+    """Why each arm but the control has no estimate of its own in a stratum, or an empty text."""
+    said = []
     for i, name in enumerate(data.arms):
         y = data.y[here & (data.arm == i)]
+        reason = ""
         if len(y) < 2:
-            return f"fewer than 2 persons of arm {name} with an outcome"
-        if data.kind == BINARY and (y == y[0]).all():
-            return f"all persons of arm {name} have the same outcome, so the odds ratio has no finite estimate"
-    return ""
+            reason = f"fewer than 2 persons of arm {name} with an outcome"
+        elif data.kind == BINARY and (y == y[0]).all():
+            reason = f"all persons of arm {name} have the same outcome, so the odds ratio has no finite estimate"
+        said.append(reason)
+    return [said[0] or one for one in said[1:]]
 
 
-def _design(data: _Data, levels: NDArray[Any], fitted: list[str], *, interaction: bool) -> Floats:
-    """Columns: a mean for each stratum; effects of arms (for each stratum, arms within it); the baseline, centred."""
-    strata = np.stack([levels == level for level in fitted], axis=1).astype(float)
-    treated = np.stack([data.arm == i for i in range(1, len(data.arms))], axis=1).astype(float)
-    parts = [strata]
+def _columns(cells: dict[str, list[int]], *, interaction: bool) -> list[tuple[str, int]]:
+    """The effects of a model, in the order of its columns: (stratum, arm), or ("all", arm)."""
     if interaction:
-        parts.append((strata[:, :, None] * treated[:, None, :]).reshape(len(strata), -1))
-    else:
-        parts.append(treated)
+        return [(level, i) for level, arms in cells.items() for i in arms]
+    return [(ALL, i) for i in sorted({i for arms in cells.values() for i in arms})]
+
+
+def _design(data: TrialData, levels: NDArray[Any], cells: dict[str, list[int]], *, interaction: bool) -> Floats:
+    """Columns: a mean for each stratum; effects of arms (for each stratum, arms within it); the baseline, centred."""
+    parts = [(levels == level)[:, None].astype(float) for level in cells]
+    for level, i in _columns(cells, interaction=interaction):
+        within = levels == level if interaction else np.ones(len(levels), dtype=bool)
+        parts.append((within & (data.arm == i))[:, None].astype(float))
     if data.baseline is not None:
         parts.append((data.baseline - data.baseline.mean())[:, None])
     return np.concatenate(parts, axis=1)
 
 
-def _part(data: _Data, keep: NDArray[np.bool_]) -> _Data:
-    x = None if data.baseline is None else data.baseline[keep]
-    return _Data(data.y[keep], data.arm[keep], data.arms, x, data.kind)
+def _within(data: TrialData, levels: NDArray[Any], cells: dict[str, list[int]]) -> NDArray[np.bool_]:
+    """The persons a model is about: those of the arms that a stratum can compare, and its control."""
+    keep = np.zeros(len(data.y), dtype=bool)
+    for level, arms in cells.items():
+        keep |= (levels == level) & np.isin(data.arm, [0, *arms])
+    return keep
 
 
-def _fit(data: _Data, design: Floats) -> Any:
+def _fit(data: TrialData, design: Floats) -> Any:
     """The fitted model; None where it can't be."""
     # The modules themselves: statsmodels.api takes three times as long to import.
     from statsmodels.genmod.families import Binomial
@@ -307,58 +298,62 @@ def _fit(data: _Data, design: Floats) -> Any:
     return found if found.converged and np.abs(design @ found.params).max() < 15 else None
 
 
-def _effects(data: _Data, levels: NDArray[Any], fitted: list[str]) -> dict[str, list[tuple[float, ...]]]:
-    keep = np.isin(levels, fitted)
-    part = _part(data, keep)
-    model = _fit(part, _design(part, levels[keep], fitted, interaction=True))
+def _effects(
+    data: TrialData, levels: NDArray[Any], cells: dict[str, list[int]], *, interaction: bool = True
+) -> dict[tuple[str, int], tuple[float, ...]]:
+    if not cells:
+        return {}
+    keep = _within(data, levels, cells)
+    part = data.part(keep)
+    model = _fit(part, _design(part, levels[keep], cells, interaction=interaction))
     if model is None:
         return {}
-    n_arms = len(data.arms) - 1
-    first = len(fitted)
-    return {level: [_estimate(model, first + s * n_arms + i) for i in range(n_arms)] for s, level in enumerate(fitted)}
+    # Between equal outcomes there is nothing but rounding, which would pass for certainty.
+    least = 1e-9 * float(np.abs(part.y).max()) if data.kind == CONTINUOUS else 0.0
+    columns = _columns(cells, interaction=interaction)
+    return {one: _estimate(model, len(cells) + place, least) for place, one in enumerate(columns)}
 
 
-def _estimate(model: Any, place: int) -> tuple[float, ...]:
-    """Effect, standard error, ends of the interval, p."""
+def _estimate(model: Any, place: int, least: float) -> tuple[float, ...]:
+    """Effect, standard error, ends of the interval, p; the effect alone where the error isn't above ``least``."""
     effect, error = float(model.params[place]), float(model.bse[place])
     t = stats.t(model.df_resid) if getattr(model, "use_t", False) else stats.norm()
-    if not (np.isfinite(error) and error > 0):
+    if not (np.isfinite(error) and error > least):
         return effect, np.nan, np.nan, np.nan, np.nan
     reach = float(t.ppf(0.5 + _LEVEL / 2)) * error
     return effect, error, effect - reach, effect + reach, float(2 * t.sf(abs(effect / error)))
 
 
-def _overall(data: _Data, levels: NDArray[Any] | None, by: str) -> list[dict[str, Any]]:
+def _overall(data: TrialData, levels: NDArray[Any] | None, by: str) -> list[dict[str, Any]]:
     places = np.full(len(data.y), ALL, dtype=object) if levels is None else levels
     everyone = np.ones(len(data.y), dtype=bool)
-    reason = _reason(data, everyone)
-    estimates = None
-    if not reason:
-        known = [level for level in sorted(set(places)) if _tells(data, places == level)]
-        keep = np.isin(places, known)
-        part = _part(data, keep)
-        model = _fit(part, _design(part, places[keep], known, interaction=False))
-        if model is not None:
-            estimates = [_estimate(model, len(known) + i) for i in range(len(data.arms) - 1)]
-    return _rows(data, everyone, by, ALL, estimates, reason)
+    reasons = _reasons(data, everyone)
+    arms = [i for i, reason in enumerate(reasons, start=1) if not reason]
+    use = np.isin(data.arm, [0, *arms])
+    cells = {level: arms for level in sorted(set(places)) if arms and _tells(data, (places == level) & use)}
+    return _rows(data, everyone, by, ALL, _effects(data, places, cells, interaction=False), reasons)
 
 
-def _tells(data: _Data, here: NDArray[np.bool_]) -> bool:
+def _tells(data: TrialData, here: NDArray[np.bool_]) -> bool:
     """Whether a stratum says anything of a common effect: one person, or one outcome of all, takes up its own mean."""
     y = data.y[here]
     return len(y) > 1 and not (data.kind == BINARY and (y == y[0]).all())
 
 
 def _rows(
-    data: _Data, here: NDArray[np.bool_], by: str, level: str, estimates: list[tuple[float, ...]] | None, reason: str
-) -> list[dict[str, Any]]:
-    if estimates is None and not reason:
-        reason = "the model can't be fitted: too few persons, or an outcome that strata or baseline tell apart"
+    data: TrialData, here: NDArray[np.bool_], by: str, level: str,
+    estimates: dict[tuple[str, int], tuple[float, ...]], reasons: list[str],
+) -> list[dict[str, Any]]:  # fmt: skip
     control = data.y[here & (data.arm == 0)]
     rows = []
     for i, name in enumerate(data.arms[1:], start=1):
         y = data.y[here & (data.arm == i)]
-        effect, error, low, high, p = (np.nan,) * 5 if estimates is None else estimates[i - 1]
+        effect, error, low, high, p = estimates.get((level, i), (np.nan,) * 5)
+        reason = reasons[i - 1]
+        if not reason and np.isnan(effect):
+            reason = "the model can't be fitted: too few persons, or an outcome that strata or baseline tell apart"
+        elif not reason and np.isnan(error):
+            reason = "outcomes do not differ beyond rounding, so there is no standard error"
         row: dict[str, Any] = {
             "by": by, "level": level, "arm": name, "control": data.arms[0], "n_arm": len(y), "n_control": len(control),
             "mean_arm": y.mean() if len(y) else np.nan, "mean_control": control.mean() if len(control) else np.nan,
@@ -384,25 +379,25 @@ def _risk_difference(y: Floats, control: Floats) -> dict[str, float]:
     }
 
 
-def _interaction(data: _Data, levels: NDArray[Any], compared: list[str]) -> dict[str, Any]:
-    keep = np.isin(levels, compared)
-    part, places = _part(data, keep), levels[keep]
-    full = _fit(part, _design(part, places, compared, interaction=True))
-    n_arms = len(data.arms) - 1
-    df = (len(compared) - 1) * n_arms
+def _interaction(data: TrialData, levels: NDArray[Any], cells: dict[str, list[int]]) -> dict[str, Any]:
+    keep = _within(data, levels, cells)
+    part, places = data.part(keep), levels[keep]
+    full = _fit(part, _design(part, places, cells, interaction=True))
+    pairs = _pairs(cells)
+    df = len(pairs)
     if full is None:
         return {"df": df, "reason": "the model with treatment by stratum can't be fitted"}
     if data.kind == CONTINUOUS:
-        first = len(compared)
+        if np.sqrt(full.scale) <= 1e-9 * float(np.abs(part.y).max()):
+            return {"df": df, "reason": "outcomes do not differ beyond rounding"}
+        at = {one: len(cells) + place for place, one in enumerate(_columns(cells, interaction=True))}
         contrast = np.zeros((df, len(full.params)))
-        for s in range(len(compared) - 1):
-            for i in range(n_arms):
-                contrast[s * n_arms + i, first + i] = -1
-                contrast[s * n_arms + i, first + (s + 1) * n_arms + i] = 1
+        for row, (one, other) in enumerate(pairs):
+            contrast[row, at[one]], contrast[row, at[other]] = -1, 1
         test = full.f_test(contrast)
         return {"test": "Wald F, HC3", "statistic": float(np.squeeze(test.fvalue)), "df": df,
                 "df_residual": float(full.df_resid), "p_value": float(np.squeeze(test.pvalue))}  # fmt: skip
-    null = _fit(part, _design(part, places, compared, interaction=False))
+    null = _fit(part, _design(part, places, cells, interaction=False))
     if null is None:
         return {"df": df, "reason": "the model without treatment by stratum can't be fitted"}
     statistic = max(float(null.deviance - full.deviance), 0.0)

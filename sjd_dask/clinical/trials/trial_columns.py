@@ -88,6 +88,7 @@ TABLES: dict[str, Columns] = {
         "low": ("number", "lower end of the 95 % interval"),
         "high": ("number", "upper end"),
         "p_value": ("number", "two-sided; t, or normal for a binary endpoint"),
+        "p_arms": ("number", "several arms: adjusted over those of the stratum (Holm, or in `sequence`)"),
         "odds_ratio": ("number", "binary: of the effect, with odds_ratio_low and odds_ratio_high"),
         "odds_ratio_low": ("number", "lower end of its interval"),
         "odds_ratio_high": ("number", "upper end"),
