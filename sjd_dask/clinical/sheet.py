@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,6 +17,9 @@ from sjd_dask.errors import DataError, SpecError
 
 _IDS = (names.SAMPLE_ID, names.PERSON_ID, names.VISIT, names.DATE)
 _UNIT_SUFFIX = "_unit"
+# The offset from UTC of a time of day.
+_OFFSET = re.compile(r"([T ]\d{2}(?::?\d{2}){0,2}(?:[.,]\d+)?) ?(?:Z|[+-]\d{2}(?::?\d{2})?)$", re.IGNORECASE)
+_YEARS = (1678, 2261)  # what nanoseconds since 1970 can hold
 _NEARLY = 0.8  # a sheet has headers of its own, which need not resemble any of these: only misspellings are pointed at
 
 
@@ -230,22 +234,32 @@ class Sheet:
         return self._columns.specs[name]
 
     def _dates(self) -> pd.Series:
+        """Days, or times as the clinic's clock had them: an offset from UTC says where it hung, and is left out."""
         raw = self.frame[names.DATE].reset_index(drop=True)
         if pd.api.types.is_datetime64_any_dtype(raw.dtype):
-            return raw
+            return raw.dt.tz_localize(None) if raw.dt.tz is not None else raw
         codes, distinct = pd.factorize(raw)
-        words = pd.Series([str(one).strip() for one in distinct], dtype=object)
+        words = pd.Series([_OFFSET.sub(r"\1", str(one).strip()) for one in distinct], dtype=object)
         absent = words.str.lower().isin(self._columns.missing) if len(words) else words.astype(bool)
         dates = pd.to_datetime(words.mask(absent), errors="coerce", format="ISO8601")
         unread = (dates.isna() & ~absent).to_numpy()
-        if unread.any():
-            row = int(np.flatnonzero(np.append(unread, False)[codes])[0])
-            raise DataError(
-                f"sample {self._sample_ids[row]!r}, column 'date': {raw.iloc[row]!r} is no date; write it as "
-                f"2026-03-31 ({int(unread.sum()):,} distinct values can't be read)"
-            )
+        self._refuse_date(raw, codes, unread, "is no date; write it as 2026-03-31")
+        years = dates.dt.year if len(dates) else pd.Series(dtype=float)
+        self._refuse_date(
+            raw, codes, ((years < _YEARS[0]) | (years > _YEARS[1])).to_numpy(), "is of no year of a visit"
+        )
         table = np.append(dates.to_numpy(dtype="datetime64[ns]"), np.datetime64("NaT", "ns"))
         return pd.Series(table[codes])
+
+    def _refuse_date(self, raw: pd.Series, codes: np.ndarray, bad: np.ndarray, why: str) -> None:
+        if bad.any():
+            row = int(np.flatnonzero(np.append(bad, False)[codes])[0])
+            value = raw.iloc[row]
+            shown = value.item() if isinstance(value, np.generic) else value
+            raise DataError(
+                f"sample {self._sample_ids[row]!r}, column 'date': {shown!r} {why} ({int(bad.sum()):,} distinct values "
+                "like it)"
+            )
 
 
 def _plain_frame(frame: Any) -> pd.DataFrame:

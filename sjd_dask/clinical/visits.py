@@ -326,7 +326,8 @@ def _name(frame: pd.DataFrame, row: int) -> str:
 
 
 def _text(value: Any) -> str:
-    return label_text(value) or "missing"
+    text = label_text(value) or "missing"
+    return text.removesuffix(" 00:00:00") if isinstance(value, (pd.Timestamp, np.datetime64)) else text
 
 
 def _more(count: int, what: str) -> str:

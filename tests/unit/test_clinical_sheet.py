@@ -228,6 +228,29 @@ def test_a_message_also_says_what_the_sheet_calls_the_column() -> None:
         sheet({"Hb [g/L]": [12]}).check()
 
 
+def test_dates_are_those_of_the_clinics_own_clock() -> None:
+    given = ["2026-03-31T23:30:00-05:00", "2026-04-01 01:00Z", "2026-04-02", "", "20260403", "2026-04-04T08:00:00.5+01"]
+    days = ["2026-03-31", "2026-04-01", "2026-04-02", None, "2026-04-03", "2026-04-04"]
+    found = sheet({"date": given}).ids["date"]
+    assert found.dt.normalize().tolist() == pd.to_datetime(days).tolist()
+    aware = pd.Series(pd.to_datetime(["2026-03-31 00:00"]).tz_localize("Europe/Paris"))
+    assert sheet({"date": aware}).ids["date"].astype(str).tolist() == ["2026-03-31"]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("0026-03-31", "'0026-03-31' is of no year of a visit"),
+        ("3026-03-31", "is of no year of a visit"),
+        ("31/03/2026", "is no date; write it as 2026-03-31"),
+        (45000, "column 'date': 45000 is no date"),
+    ],
+)
+def test_what_is_no_date_of_a_visit(given: Any, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        sheet({"date": [given]}).ids  # noqa: B018
+
+
 def test_the_end_of_a_range_is_plausible_in_every_unit() -> None:
     assert 0.01 / 0.1 < 0.1  # as floats
     np.testing.assert_allclose(sheet({"igg [g/dL]": [0.01, 15]}).number("igg"), [0.1, 150])
