@@ -26,10 +26,11 @@ def changes(before: Night | None, after: Night, run: str, model: str) -> pd.Data
     """Who changed, and why.
 
     One row for each sample that was classified for the first time, one for each whose call is another than before,
-    and one for each person whose reported call changed without either (then of the sample that was called last).
-    Reasons: `new_person` and `new_visit` for first calls (the sample before it, in order of visits, is the previous
-    one), `new_data` where values or sample columns changed, `new_model`, `threshold` where the probabilities are the
-    same and the rules (threshold, margin, eligibility) are not, `withdrawn` without any id.
+    and one for each person whose reported call changed without either (then of the sample that was called last; without
+    a sample where all of them are another person's now). Reasons: `new_person` and `new_visit` for first calls (the
+    sample before it, in order of visits, is the previous one), `new_data` where values or sample columns changed,
+    `new_model`, `threshold` where the probabilities are the same and the rules (threshold, margin, eligibility) are
+    not, `rollback` of samples that left because what brought them in was taken back, `withdrawn` without any id.
 
     Parameters
     ----------
@@ -91,9 +92,11 @@ class _Comparison:
         self.reported_before = _by_person(None if before is None else before.reported)
         self.reported_now = _by_person(after.reported)
         self.known_persons = set(persons_of(calls)[column(state.reindex(calls.index), "eligible").eq(True)])
-        self.gone = len(calls.index.difference(index)) + (
-            0 if before is None else max(0, before.n_published - len(before.state))
-        )
+        # Withdrawn people are in no table any more. Who is in one and not in the assay left by a rollback.
+        self.gone = 0 if before is None else max(0, before.n_published - len(before.state))
+        ready = column(state.reindex(calls.index), "eligible").eq(True).to_numpy(dtype=bool)
+        self.earlier = calls[ready] if len(calls) else calls
+        self.left = self.earlier[~self.earlier.index.isin(index)]
 
     def table(self) -> pd.DataFrame:
         first = self.ready & ~self.was_ready
@@ -106,7 +109,21 @@ class _Comparison:
         self._reports(first | other, reason, previous)
         rows = np.flatnonzero(pd.notna(reason))
         found = self._rows(rows, reason, previous, first)
+        told = set(self.person.iloc[rows]) | set(persons_of(self.left))
+        more = [self._left(self.left.sort_index(), "rollback", sample=True), self._left(self._lost(told), "new_data")]
+        more = [one for one in (found, *more) if len(one)]
+        if more:
+            found = pd.concat(more, ignore_index=True) if len(more) > 1 else more[0]
+        found = found.sort_values([names.SAMPLE_ID, names.PERSON_ID], kind="stable", ignore_index=True)
         return self._with_withdrawn(found)
+
+    def _lost(self, told: set[Any]) -> pd.DataFrame:
+        """The last calls of people who had a report, and whose samples are all another's now."""
+        return _lost(self.earlier, self.reported_before, {*self.reported_now.index, *self.person, *told})
+
+    def _left(self, was: pd.DataFrame, reason: str, *, sample: bool = False) -> pd.DataFrame:
+        """Rows of what is not there any more."""
+        return _ended(was, self.reported_before, self.reported_now, reason, self.run, sample=sample)
 
     def _first(self, first: NDArray[np.bool_], reason: NDArray[Any], previous: NDArray[Any]) -> None:
         """Samples that had no call yet: of a new person the first one, else one more visit."""
@@ -152,7 +169,7 @@ class _Comparison:
         everybody = self.reported_before.index.union(self.reported_now.index)
         same = equal(self.reported_before.reindex(everybody), self.reported_now.reindex(everybody))
         different = set(everybody[~same])
-        different -= set(self.person[told])
+        different -= set(self.person[told]) | set(persons_of(self.left))
         places = np.flatnonzero(self.person.isin(different).to_numpy())
         if not len(places):
             return
@@ -161,20 +178,13 @@ class _Comparison:
         last[:-1] = persons[1:] != persons[:-1]
         rows = places[order[last]]
         touched = set(self.person[self.data])
-        left = (
-            set()
-            if self.before is None
-            else set(persons_of(self.before.calls)[~self.before.calls.index.isin(self.now.index)])
-        )
         same_rules = self.before is not None and self.before.rules == self.after.rules
         new_model = self.before is not None and self.before.rules.model_hash != self.after.rules.model_hash
         moved = set(self.person[~self._same_numbers()]) if new_model else set()
         for row in rows:
             person = self.person.iloc[row]
-            if person in touched or (same_rules and person not in left):
+            if person in touched or same_rules:
                 reason[row] = "new_data"
-            elif person in left:
-                reason[row] = "withdrawn"
             else:
                 reason[row] = "new_model" if person in moved else "threshold"
             previous[row] = self.now.index[row]
@@ -192,7 +202,7 @@ class _Comparison:
             return np.where(fresh, column(other, name).astype(object).to_numpy(), mine)
 
         person = self.person.iloc[rows]
-        found = pd.DataFrame(
+        return pd.DataFrame(
             {
                 names.SAMPLE_ID: now.index.to_numpy(dtype=object),
                 names.PERSON_ID: column(now, names.PERSON_ID).to_numpy(dtype=object),
@@ -210,7 +220,6 @@ class _Comparison:
                 "run": np.full(len(rows), self.run, dtype=object),
             }
         )
-        return found.sort_values(names.SAMPLE_ID, kind="stable", ignore_index=True)
 
     def _with_withdrawn(self, found: pd.DataFrame) -> pd.DataFrame:
         if not self.gone:
@@ -271,7 +280,56 @@ def rolled_back(now: Night, again: Night | None, run: str) -> pd.DataFrame:
         "confidence": column(new, "confidence").astype(np.float64),
         "run": pd.Series(run, index=ids, dtype=object),
     }
-    return pd.DataFrame({name: table[name].iloc[rows] for name in CHANGES_COLUMNS}).reset_index(drop=True)
+    found = pd.DataFrame({name: table[name].iloc[rows] for name in CHANGES_COLUMNS}).reset_index(drop=True)
+    # Whose samples are another's again, or nobody's.
+    before, after = (_by_person(one) for one in (now.reported, None if again is None else again.reported))
+    ready = now.calls[now.state["eligible"].reindex(now.calls.index).eq(True).to_numpy(dtype=bool)]
+    ended = _ended(_lost(ready, before, {*after.index, *person}), before, after, "rollback", run)
+    return pd.concat([found, ended], ignore_index=True) if len(ended) else found
+
+
+def _lost(calls: pd.DataFrame, reported: pd.Series[Any], others: set[Any]) -> pd.DataFrame:
+    """The last calls of people of whom something was reported, and who are not among the others."""
+    people = set(reported.dropna().index) - others
+    mine = calls[persons_of(calls).isin(people).to_numpy()] if people else calls.iloc[:0]
+    order, persons, _ = in_order(mine)
+    last = np.ones(len(order), dtype=bool)
+    last[:-1] = persons[1:] != persons[:-1]
+    return mine.iloc[order[last]]
+
+
+def _ended(
+    was: pd.DataFrame, before: pd.Series[Any], after: pd.Series[Any], reason: str, run: str, *, sample: bool = False
+) -> pd.DataFrame:
+    """Rows of calls that ended; without `sample` of the persons alone, since the samples are there and another's."""
+    ids = pd.Series(was.index.to_numpy(dtype=object), dtype=object)
+    person = persons_of(was).reset_index(drop=True)
+    nothing = pd.Series(None, index=ids.index, dtype=object)
+    # A sample without a person is known by its id.
+    said = column(was, names.PERSON_ID).reset_index(drop=True) if sample else person
+    table = {
+        names.SAMPLE_ID: ids if sample else nothing,
+        names.PERSON_ID: said,
+        names.VISIT: column(was, names.VISIT),
+        "previous_sample_id": ids,
+        "previous_call": column(was, "call"),
+        "call": nothing,
+        "reported_before": person.map(before),
+        "reported_call": person.map(after),
+        "reason": pd.Series(reason, index=ids.index, dtype=object),
+        "previous_model": column(was, "model"),
+        "model": nothing,
+        "previous_confidence": column(was, "confidence").astype(np.float64),
+        "confidence": pd.Series(np.nan, index=ids.index),
+        "run": pd.Series(run, index=ids.index, dtype=object),
+    }
+    return pd.DataFrame(
+        {
+            name: one.to_numpy(dtype=np.float64 if name.endswith("confidence") else object)
+            for name, one in table.items()
+        },
+        columns=list(CHANGES_COLUMNS),
+    )
 
 
 def _flags(night: Night, ids: pd.Index) -> NDArray[np.bool_]:

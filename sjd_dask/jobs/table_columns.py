@@ -280,7 +280,10 @@ TABLES: dict[str, ResultTable] = {
         "One row per sample whose call changed or is new, and per person whose report changed without; in the order of "
         "ids.",
         {
-            names.SAMPLE_ID: ("string?", "Sample; missing for people who withdrew."),
+            names.SAMPLE_ID: (
+                "string?",
+                "Sample; missing for people who withdrew, or whose samples are all another's now.",
+            ),
             **_WHO,
             "previous_sample_id": ("string?", "The sample of the previous call: itself, or the person's visit before."),
             "previous_call": ("string?", "Its class before."),

@@ -157,19 +157,47 @@ def test_withdrawn_people_are_counted_and_not_named() -> None:
     found = changes(scrubbed, left, "run2", "m@1")
     assert found["reason"].tolist() == ["withdrawn"]
     assert found.drop(columns=["reason", "run", "model"]).isna().all().all()
-    # A sample that is in the tables still, and not in the assay.
+
+
+def test_samples_that_were_taken_back_are_named() -> None:
+    """A sample that is in the tables still, and not in the assay: nobody withdrew."""
     kept = night({"b1": ("b", 1, "B", 0.2), "c1": ("c", 1, None, 0.5)})
     assert work(kept).gone == 1 and call_changes(BEFORE, kept) == (["a1"], [])
-    assert changes(BEFORE, kept, "run2", "m@1")["reason"].tolist() == ["withdrawn"]
+    (row,) = table(kept).values()
+    assert (row["sample_id"], row["person_id"], row["reason"]) == ("a1", "a", "rollback")
+    assert (row["previous_call"], row["call"], row["reported_before"], row["reported_call"]) == ("A", None, "A", None)
+    assert (row["previous_confidence"], row["confidence"], row["model"]) == (0.9, None, None)
+    # Of two samples one: the person's report goes back with it, in the same row.
+    two = after({"b2": ("b", 2, "A", 0.9)})
+    (row,) = table(BEFORE, two).values()
+    assert (row["sample_id"], row["reason"], row["reported_before"], row["reported_call"]) == (
+        "b2",
+        "rollback",
+        "A",
+        "B",
+    )
+    # Whoever was not eligible had no call that could end.
+    assert table(kept, after({}, not_eligible=["a1"])) == {}
 
 
 def test_a_sheet_that_moves_a_sample_to_another_person() -> None:
     now = after({"b1": ("a", 2, "B", 0.2)})
     assert work(now).sheet and not work(now).score
-    (row,) = table(now).values()  # neither call is another one, and the report of a is
-    assert (row["sample_id"], row["person_id"], row["reason"]) == ("b1", "a", "new_data")
-    assert (row["reported_before"], row["reported_call"]) == ("A", "B")
+    rows = table(now)  # neither call is another one; the reports of a and of b, who has no sample any more, are
+    assert set(rows) == {"b1", None} and {row["reason"] for row in rows.values()} == {"new_data"}
+    assert (rows["b1"]["person_id"], rows["b1"]["reported_before"], rows["b1"]["reported_call"]) == ("a", "A", "B")
+    lost = rows[None]
+    assert (lost["person_id"], lost["previous_sample_id"], lost["previous_call"]) == ("b", "b1", "B")
+    assert (lost["reported_before"], lost["reported_call"], lost["call"]) == ("B", None, None)
     assert call_changes(BEFORE, now)[0] == ["b1"]
+    # Taken back it is told the other way round.
+    back = rolled_back(now, BEFORE, "back").astype(object)
+    back = back.where(back.notna(), None)
+    assert set(zip(back["person_id"], back["reported_before"], back["reported_call"], strict=True)) == {
+        ("a", "B", "A"), ("b", None, "B"),
+    }  # fmt: skip
+    (row,) = rolled_back(after({"b1": ("x", 1, "B", 0.2)}), BEFORE, "back").query("person_id == 'x'").to_dict("records")
+    assert (row["previous_sample_id"], row["reported_before"]) == ("b1", "B") and pd.isna(row["reported_call"])
 
 
 def test_the_columns_that_the_chain_needs() -> None:
@@ -214,4 +242,4 @@ def test_changes_do_not_depend_on_the_order_of_samples(seed: int) -> None:
     mixed = rng.permutation(len(now.calls))
     other = Night(now.calls.iloc[mixed], now.state.iloc[mixed], now.reported, now.rules)
     pd.testing.assert_frame_equal(changes(before, other, "run2", "m@2"), found)
-    assert set(found["reason"]) >= {"new_visit", "new_model", "withdrawn"}
+    assert set(found["reason"]) >= {"new_visit", "new_model", "rollback"}
