@@ -119,8 +119,10 @@ def write_trial(trial: Trial, folder: Path, page: str) -> list[Path]:
     Raises
     ------
     SpecError
-        The folder holds a list that the new one doesn't continue.
+        The folder is a file, or holds a list that the new one doesn't continue.
     """
+    if folder.exists() and not folder.is_dir():
+        raise SpecError(f"`output` is {folder}, which is a file; it names the folder of the results: give another one")
     if LISTS in trial.tables:
         _check_continued(folder / f"{LISTS}.csv", trial.tables[LISTS])
     with writing(str(folder), "nothing was written"):
@@ -376,7 +378,8 @@ def _reanalysis(
         {
             "endpoint": spec.endpoint, "kind": spec.kind, "control": found.control, "baseline": spec.baseline,
             "improvement": "up" if spec.kind == "binary" else spec.improvement, "tables": ending,
-            "interactions": rows_of(found.interactions), "multiplicity": found.multiplicity, "notes": [*said, *found.notes],
+            "interactions": rows_of(found.interactions), "multiplicity": found.multiplicity,
+            "notes": [*said, *found.notes],
         }
     )  # fmt: skip
     notes += [*said, *found.notes]

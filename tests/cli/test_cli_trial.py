@@ -232,6 +232,7 @@ def test_a_column_nobody_recorded_leaves_everyone_undetermined(sjd: Sjd, home: P
             "42 different values",
         ),
         ({"nam": "x"}, 2, "did you mean `name`?"),
+        ({"output": "done.csv"}, 2, "which is a file"),
     ],
 )
 def test_refusals_leave_nothing(sjd: Sjd, home: Path, changes: dict[str, Any], code: int, said: str) -> None:

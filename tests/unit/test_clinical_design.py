@@ -343,6 +343,13 @@ def test_defaults_can_be_given_by_a_file(tmp_path):
         ({"classifier": None, "designs": ["enriched"]}, "need a `classifier`"),
         ({"strata": None}, "a classifier calls strata"),
         ({"power": 0.01}, "above the level"),
+        ({"alpha": 1e-300}, "can't be computed"),
+        ({"designs": []}, "`designs`.*at least 1"),
+        ({"designs": ["enriched", "enriched"]}, "names one twice"),
+        ({"endpoints": [{**CHANGE, "effect": float("nan")}]}, "finite"),
+        ({"endpoints": [{**CHANGE, "sd": {"C1": float("inf"), "C2": 1, "C3": 1}}]}, "finite"),
+        ({"endpoints": [{**CHANGE, "placebo": "essdai", "week": 24, "baseline": {"mean": -1, "sd": 4}}]},
+         "a score between 0 and 123"),
         ({"allocation": [1, 0]}, "`allocation.1`"),
         ({"correlation": 1.0, "endpoints": [CHANGE, SHARE]}, "above -1 and below 1"),
         ({"correlation": {"change": {"shre": 0.1}}, "endpoints": [CHANGE, SHARE]}, "did you mean 'share'"),
@@ -410,3 +417,8 @@ def test_one_sided_tests_look_one_way():
     power = found.tables["power"]
     assert (np.abs(power["power_simulated"] - power["power_formula"]) < 3.5 * power["power_error"]).all()
     assert (np.abs(power["type_one_error"] - 0.05) < 3.5 * power["type_one_error_error"]).all()
+
+
+def test_an_enormous_effect_still_needs_someone_in_each_arm():
+    sizes = design({"endpoints": [{**CHANGE, "effect": 1e9, "test": "normal"}], "simulate": False}).tables["methods"]
+    assert sizes[["n_treatment", "n_control"]].ge(1).all(axis=None)

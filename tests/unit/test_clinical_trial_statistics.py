@@ -210,6 +210,9 @@ def test_a_classifier_by_confusion():
         ({"confusion": {"C1": {"C1": 0.8, "C2": 0.4}, "C2": {}, "C3": {}}}, "'C1'.*sum to 1.2"),
         ({"confusion": {"C1": {"C1": 0.8}, "C2": {}}}, "says nothing of 'C3'"),
         ({"confusion": {"C1": {"other": 0.8}, "C2": {}, "C3": {}}}, "no call"),
+        ({"ppv": 0.2, "called": 0.3}, r"0.2 belong to the target strata \(C1\), fewer than among everyone \(0.3"),
+        ({"sensitivity": 0.1, "specificity": 0.8}, "would keep them out"),
+        ({"confusion": {"C1": {"C1": 0.1}, "C2": {"C1": 0.5}, "C3": {}}}, "would keep them out"),
     ],
 )
 def test_classifiers_that_cannot_be(options, words):

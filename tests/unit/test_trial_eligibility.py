@@ -108,3 +108,5 @@ def test_feasibility_counts() -> None:
 def test_feasibility_by_a_column_that_is_not_there() -> None:
     with pytest.raises(SpecError, match="did you mean 'site'"):
         feasibility(PEOPLE, eligibility(PEOPLE, RULES), by=["sites"])
+    with pytest.raises(SpecError, match="'site' twice"):
+        feasibility(PEOPLE, eligibility(PEOPLE, RULES), by=["site", "site"])

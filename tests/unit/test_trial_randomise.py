@@ -111,6 +111,12 @@ def test_levels_of_persons() -> None:
         ({"arms": ["a", "b"], "per_stratum": 0}, "at least 1 place"),
         ({"arms": ["a", "b"], "strata": {"site": ["x", "x"]}}, "name each once"),
         ({"arms": ["a", "b"], "strata": [{"s": "x"}, {"s": "x"}]}, "twice"),
+        ({"arms": ["a", "b"], "strata": {"s": ["x", "x|t=y"], "t": ["z", "y|t=z"]}}, "twice"),
+        ({"arms": ["a", "b"], "strata": {"arm": ["x", "y"]}}, "'arm', which is one of the list's own"),
+        ({"arms": ["a", "A "]}, "nobody can tell apart"),
+        ({"arms": ["places", "b"]}, "table of balance"),
+        ({"arms": ["a", "b"], "block_sizes": [10_000_000]}, "smaller blocks"),
+        ({"arms": ["a", "b"], "allocation": [1_000_000, 1]}, "smaller blocks"),
     ],
 )
 def test_what_is_refused(options: dict, said: str) -> None:

@@ -20,7 +20,8 @@ Text = Annotated[str, Field(min_length=1)]
 class Part(BaseModel):
     """What every part of the spec has."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # YAML reads .nan and .inf as numbers, and no arithmetic of a trial has a use for them.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Stratum(Part):
@@ -193,7 +194,7 @@ class DesignSpec(Part):
     strata: list[Stratum] | None = Field(None, description="Default: one stratum of everyone.")
     classifier: Classifier | None = Field(None, description="Without it, one design of all comers.")
     designs: list[Literal["all_comers", "stratified", "enriched"]] | None = Field(
-        None, description="Default: all three with a classifier, else all_comers."
+        None, min_length=1, description="Default: all three with a classifier, else all_comers."
     )
     alpha: float | None = Field(None, gt=0, lt=1)
     power: float | None = Field(None, gt=0, lt=1)
@@ -222,6 +223,8 @@ class DesignSpec(Part):
                             ("strata", [one.name for one in self.strata or []])):  # fmt: skip
             if len(set(found)) < len(found):
                 raise ValueError(f"two of the {what} have the same name")
+        if len(set(self.designs or [])) < len(self.designs or []):
+            raise ValueError("`designs` names one twice")
         if self.classifier is not None and self.strata is None:
             raise ValueError("a classifier calls strata: give `strata: [{name, share}, ...]`")
         if self.classifier is None and any(one in ("stratified", "enriched") for one in self.designs or []):

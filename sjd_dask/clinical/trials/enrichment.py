@@ -201,8 +201,33 @@ def population(
     Raises
     ------
     SpecError
-        Shares that don't sum to 1, an unknown stratum, or rates that contradict each other.
+        Shares that don't sum to 1, an unknown stratum, rates that contradict each other, or calls among which the
+        target strata are rarer than among everyone.
     """
+    found = _population(
+        shares, target, sensitivity=sensitivity, specificity=specificity, ppv=ppv, called=called, confusion=confusion,
+        not_called=not_called,
+    )  # fmt: skip
+    if found.ppv < found.prevalence - _SLACK:
+        raise SpecError(
+            f"among those called target {found.ppv:.4g} belong to the target strata ({', '.join(target)}), fewer than "
+            f"among everyone ({found.prevalence:.4g}): such a call would keep them out. Look whether `target` and the "
+            "rates (sensitivity + specificity above 1, or ppv above the shares of the target strata) belong together"
+        )
+    return found
+
+
+def _population(
+    shares: Mapping[str, float],
+    target: Sequence[str],
+    *,
+    sensitivity: float | Mapping[str, float] | None,
+    specificity: float | Mapping[str, float] | None,
+    ppv: float | None,
+    called: float | None,
+    confusion: Mapping[str, Mapping[str, float]] | None,
+    not_called: float | Mapping[str, float],
+) -> Population:
     strata = tuple(shares)
     weights = np.array([shares[name] for name in strata], dtype=np.float64)
     _shares("share of a stratum", weights, least=0.0, open_below=True)

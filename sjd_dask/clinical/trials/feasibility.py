@@ -55,6 +55,8 @@ def feasibility(
                 f"`feasibility: by` names the column {column!r}, which does not exist{did_you_mean(column, known)}; "
                 f"there are: {', '.join(known[:30])}"
             )
+        if list(by).count(column) > 1:
+            raise SpecError(f"`feasibility: by` names the column {column!r} twice: name it once")
     verdict = found.verdict
     rows = [_counts(ALL, ALL, verdict)]
     for column in by:

@@ -109,6 +109,11 @@ def _continuous(
     control = np.zeros(len(strata)) if one.control is None else _values(f"{one.name}: control", one.control, strata)
     if one.placebo is not None and one.week is not None and one.baseline is not None:
         model = placebo_model(one.placebo, definitions)
+        if not 0 <= one.baseline.mean <= model.largest_baseline:
+            raise SpecError(
+                f"{one.name}: baseline: mean is {one.baseline.mean:g}; the placebo model {model.name!r} is of a score "
+                f"between 0 and {model.largest_baseline:g}"
+            )
         control = np.full(len(strata), float(model.drop(one.baseline.mean, one.week)))
         if one.prognosis is not None:
             control = control + _values(f"{one.name}: prognosis", one.prognosis, strata)

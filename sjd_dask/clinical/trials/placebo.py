@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,8 @@ class PlaceboModel:
     half_time : float
         Weeks to half of Emax.
     mark, source : str
+    largest_baseline : float
+        The score's own largest value; its least is 0.
     """
 
     name: str
@@ -39,6 +42,7 @@ class PlaceboModel:
     lowest_emax: float
     mark: str
     source: str
+    largest_baseline: float = math.inf
 
     def drop(self, baseline: ArrayLike, weeks: ArrayLike) -> FloatArray:
         """Expected drop in points, broadcast; NaN where the baseline is missing.

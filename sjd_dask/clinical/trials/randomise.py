@@ -18,6 +18,9 @@ from sjd_dask.errors import SpecError
 # Level of a person whose stratum isn't known.
 UNKNOWN = "unknown"
 _MOST_PLACES = 2_000_000
+# Columns of the list and of its balance: neither a stratum's column nor an arm has such a name.
+_OF_LIST = ("stratum", "sequence", "number", "block", "block_size", "arm")
+_OF_BALANCE = ("stratum", "places", "blocks", "largest_imbalance")
 
 
 def randomisation_lists(
@@ -59,7 +62,8 @@ def randomisation_lists(
     Raises
     ------
     SpecError
-        Fewer than two arms, an arm twice, an allocation or block size that doesn't fit, no place to fill.
+        Fewer than two arms, an arm twice, an allocation or block size that doesn't fit, no place to fill, or a name
+        that a column of the list has.
 
     References
     ----------
@@ -68,10 +72,11 @@ def randomisation_lists(
     names, shares, sizes = _checked(arms, allocation, block_sizes, per_stratum)
     unit = [name for name, share in zip(names, shares, strict=True) for _ in range(share)]
     every = _strata(strata)
-    if len(every) * per_stratum > _MOST_PLACES:
+    longest = per_stratum + max(sizes) - 1
+    if len(every) * longest > _MOST_PLACES:
         raise SpecError(
-            f"{len(every):,} strata of {per_stratum:,} places are more than {_MOST_PLACES:,}: take fewer columns or "
-            "levels for `strata`, or a smaller `per_stratum`"
+            f"{len(every):,} strata of {longest:,} places are more than {_MOST_PLACES:,}: take fewer columns or "
+            "levels for `strata`, a smaller `per_stratum`, or smaller blocks"
         )
     columns: dict[str, list[Any]] = {}
     for levels in every:
@@ -148,6 +153,13 @@ def _checked(
     names = [str(arm) for arm in arms]
     if len(names) < 2 or len(set(names)) != len(names):
         raise SpecError(f"`arms` are {names}: randomisation needs two or more arms, each named once")
+    alike: dict[str, str] = {}
+    for name in names:
+        other = alike.setdefault(" ".join(name.split()).casefold(), name)
+        if other is not name:
+            raise SpecError(f"`arms` names {other!r} and {name!r}, which nobody can tell apart: name them otherwise")
+        if name in _OF_BALANCE:
+            raise SpecError(f"`arms` names {name!r}, which is a column of the table of balance: name the arm otherwise")
     shares = [1] * len(names) if allocation is None else [int(share) for share in allocation]
     if len(shares) != len(names) or min(shares) < 1:
         raise SpecError(
@@ -175,10 +187,14 @@ def _strata(strata: Mapping[str, Sequence[str]] | Sequence[Mapping[str, str]]) -
             if not levels or len(set(map(str, levels))) != len(levels):
                 raise SpecError(f"the levels of the stratum column {column!r} are {list(levels)}: name each once")
         columns = list(strata)
-        return [
+        made = [
             dict(zip(columns, map(str, one), strict=True)) for one in product(*(strata[column] for column in columns))
         ]
-    made = [{str(column): str(level) for column, level in one.items()} for one in strata] or [{}]
+    else:
+        made = [{str(column): str(level) for column, level in one.items()} for one in strata] or [{}]
+    taken = next((column for one in made for column in one if column in _OF_LIST), None)
+    if taken is not None:
+        raise SpecError(f"`strata` names the column {taken!r}, which is one of the list's own: name it otherwise")
     texts = [stratum_text(one) for one in made]
     if len(set(texts)) != len(texts):
         raise SpecError(f"a stratum is named twice: {next(text for text in texts if texts.count(text) > 1)}")

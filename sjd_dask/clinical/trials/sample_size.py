@@ -115,25 +115,36 @@ def smallest_control(power_at: Callable[[float], float], target: float, least: f
     Raises
     ------
     SpecError
-        The power stays below the target up to a billion persons.
+        The power stays below the target up to a billion persons, or can't be computed.
     """
-    if power_at(least) >= target:
+
+    def at(n: float) -> float:
+        power = power_at(n)
+        if math.isnan(power):
+            raise SpecError(
+                f"a power of {target:g} can't be computed: the level or the effect is beyond what the distributions "
+                "give. Look at `alpha`, `effect` and `sd`"
+            )
+        return power
+
+    if at(least) >= target:
         return least
     low, high = least, 2.0 * least
-    while power_at(high) < target:
+    while at(high) < target:
         low, high = high, 2.0 * high
         if high > _MOST:
             raise SpecError(
                 f"a power of {target:g} isn't reached with a billion persons an arm: the effect is too small for "
                 "its spread"
             )
-    return float(optimize.brentq(lambda n: power_at(n) - target, low, high, xtol=1e-9, rtol=1e-13))
+    return float(optimize.brentq(lambda n: at(n) - target, low, high, xtol=1e-9, rtol=1e-13))
 
 
 def rounded(control: float, ratio: float, dropout: float) -> SampleSize:
     """Whole persons of both arms; ``ratio`` is treatment to control, and ``power`` is left to the caller."""
     # A root found to 1e-9 mustn't cost a person where the arithmetic gives a whole number.
-    arms = [math.ceil(n - 1e-6) for n in (control * ratio, control)]
+    # However large the effect, an arm without anyone compares nothing.
+    arms = [max(1, math.ceil(n - 1e-6)) for n in (control * ratio, control)]
     enrolled = [math.ceil(n / (1.0 - dropout) - 1e-9) for n in arms]
     return SampleSize(control, arms[0], arms[1], enrolled[0], enrolled[1], math.nan)
 
