@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ from sjd_dask.classify.conformal import fit_threshold, person_weights
 from sjd_dask.classify.distribution import fit_distribution
 from sjd_dask.classify.model_file import dump_pipeline
 from sjd_dask.classify.models import FLOOR, GRIDS, Model, Parameters, fit_model
-from sjd_dask.classify.panel import select_panel, training_weights
+from sjd_dask.classify.panel import select_panel, select_panels, training_weights
+from sjd_dask.classify.panel_size import choose_size, sizes_table
 from sjd_dask.classify.panel_table import panel_table
 from sjd_dask.classify.recipe import Recipe
 from sjd_dask.classify.sentinels import choose_sentinels
@@ -41,11 +42,14 @@ class Fitted:
         and calibrator that never saw the person) and ``uncalibrated_<class>``.
     panel : DataFrame
         See `panel_table`.
+    sizes : DataFrame
+        See `sizes_table`: one row for each size of panel that was tried.
     """
 
     classifier: Classifier
     inner: pd.DataFrame
     panel: pd.DataFrame
+    sizes: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -104,9 +108,10 @@ def fit_classifier(
     Notes
     -----
     Persons are dealt into ``recipe.inner`` folds. For each fold the prefilter, the panel, the scaling and the model
-    (for each of a few parameters) are made from the others, and score the fold. The parameters with the smallest log
-    loss are taken; their scores make the calibrator (Platt, isotonic or temperature), and, calibrated by the other
-    folds' calibrator, the conformal threshold. Then panel and model are made once more from all.
+    (for each of a few parameters, and where ``panel_size`` is "auto" of a few sizes of panel) are made from the others,
+    and score the fold. The parameters with the smallest log loss are taken, of the size that `choose_size` gives; their
+    scores make the calibrator (Platt, isotonic or temperature), and, calibrated by the other folds' calibrator, the
+    conformal threshold. Then panel and model are made once more from all.
 
     Features may have been chosen before by their F statistic only if the choice holds the ``recipe.prefilter`` best of
     *each* inner training part (see `inner_folds` and `ClassSums`): a choice that saw the labels of a held-out person
@@ -148,26 +153,33 @@ def _fit(
     sentinel: Sequence[str] | None,
 ) -> Fitted:
     n, k = len(data.y), len(data.classes)
-    grid = GRIDS[recipe.model]
+    grid, sizes = GRIDS[recipe.model], recipe.sizes
     weights = person_weights(data.persons)
-    scores = np.empty((len(grid), n, k))
-    own = np.empty((len(grid), n, k))
-    panels = []
+    tried = (len(sizes), len(grid), n, k)
+    scores, own = np.empty(tried), np.empty(tried)
+    panels: list[list[Ints]] = []
     for fold in range(recipe.inner):
         held = data.fold == fold
-        panels.append(_panel(data, ~held & data.core, recipe, fold))
-        for at, parameters in enumerate(grid):
-            model, _ = _model(data, ~held & data.core, panels[-1], recipe, parameters, fold)
-            part = data.values[np.ix_(held, panels[-1])]
-            scores[at, held], own[at, held] = model.scores(part), model.probabilities(part)
-    truth = np.maximum(own[:, np.arange(n), data.y], FLOOR)
-    best = int(np.argmin(np.round(-(np.log(truth) @ weights) / weights.sum(), 9)))
-    final = _panel(data, data.core, recipe, "all")
-    model, pipeline = _model(data, data.core, final, recipe, grid[best], "all")
+        panels.append(_panels(data, ~held & data.core, recipe, fold))
+        for i, panel in enumerate(panels[-1]):
+            if i and len(panel) == len(panels[-1][i - 1]) and np.array_equal(panel, panels[-1][i - 1]):
+                # The method ranks no more features: a larger size changes nothing.
+                scores[i, :, held], own[i, :, held] = scores[i - 1, :, held], own[i - 1, :, held]
+                continue
+            part = data.values[np.ix_(held, panel)]
+            for at, parameters in enumerate(grid):
+                model, _ = _model(data, ~held & data.core, panel, recipe, parameters, fold)
+                scores[i, at, held], own[i, at, held] = model.scores(part), model.probabilities(part)
+    losses = -np.log(np.maximum(own[:, :, np.arange(n), data.y], FLOOR))
+    best = np.argmin(np.round((losses @ weights) / weights.sum(), 9), axis=1)
+    chosen, loss, error = choose_size(losses[np.arange(len(sizes)), best], data.persons)
+    parameters, scores, own = grid[best[chosen]], scores[chosen, best[chosen]], own[chosen, best[chosen]]
+    final = _panel(data, data.core, recipe, sizes[chosen])
+    model, pipeline = _model(data, data.core, final, recipe, parameters, "all")
     method: Any = recipe.calibration
     scale: Any = model.scale
-    calibrator = fit_calibrator(scores[best], data.y, weights, method, scale=scale)
-    probabilities = cross_calibrated(scores[best], data.y, data.fold, weights, method, scale=scale)
+    calibrator = fit_calibrator(scores, data.y, weights, method, scale=scale)
+    probabilities = cross_calibrated(scores, data.y, data.fold, weights, method, scale=scale)
     threshold = fit_threshold(probabilities, data.y, data.persons, recipe.coverage)
     if sentinel is None:
         beside = choose_sentinels(data.values, feature_ids, final, recipe)
@@ -187,7 +199,7 @@ def _fit(
         distribution,
         threshold,
         recipe,
-        grid[best],
+        parameters,
         dump_pipeline(pipeline),
     )
     inner = pd.DataFrame(
@@ -197,19 +209,25 @@ def _fit(
             "label": np.asarray(data.classes, dtype=object)[data.y],
             "fold": data.fold,
             **{f"p_{name}": probabilities[:, c] for c, name in enumerate(data.classes)},
-            **{f"uncalibrated_{name}": own[best, :, c] for c, name in enumerate(data.classes)},
+            **{f"uncalibrated_{name}": own[:, c] for c, name in enumerate(data.classes)},
         }
     )
     back = np.empty(n, dtype=np.int64)
     back[order] = np.arange(n)
     table = panel_table(classifier, pipeline, data.values[np.ix_(data.core, final)], data.y[data.core])
-    share = np.bincount(np.concatenate(panels), minlength=len(feature_ids)) / recipe.inner
-    table["selection_frequency"] = share[final]
-    return Fitted(classifier, inner.iloc[back].reset_index(drop=True), table)
+    taken = np.concatenate([one[chosen] for one in panels])
+    table["selection_frequency"] = (np.bincount(taken, minlength=len(feature_ids)) / recipe.inner)[final]
+    tried_sizes = sizes_table(sizes, [[len(one) for one in fold] for fold in panels], loss, error, chosen)
+    return Fitted(classifier, inner.iloc[back].reset_index(drop=True), table, tried_sizes)
 
 
-def _panel(data: _Training, used: NDArray[np.bool_], recipe: Recipe, fold: int | str) -> Ints:
-    return select_panel(data.values[used], data.y[used], data.persons[used], len(data.classes), recipe, "panel", fold)
+def _panels(data: _Training, used: NDArray[np.bool_], recipe: Recipe, fold: int | str) -> list[Ints]:
+    return select_panels(data.values[used], data.y[used], data.persons[used], len(data.classes), recipe, "panel", fold)
+
+
+def _panel(data: _Training, used: NDArray[np.bool_], recipe: Recipe, size: int) -> Ints:
+    own = recipe if recipe.panel_method == "none" else replace(recipe, panel_size=size)
+    return select_panel(data.values[used], data.y[used], data.persons[used], len(data.classes), own, "panel", "all")
 
 
 def _model(

@@ -14,10 +14,10 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-def select_panel(
+def select_panels(
     values: Floats, y: Ints, persons: NDArray[np.str_], n_classes: int, recipe: Recipe, *purpose: int | str
-) -> Ints:
-    """Positions of the panel's features, ascending.
+) -> list[Ints]:
+    """Positions of the features of the panel of each of ``recipe.sizes``, ascending.
 
     Parameters
     ----------
@@ -32,6 +32,11 @@ def select_panel(
     purpose : int or str
         Together with the seed the key of random draws: the fold.
 
+    Returns
+    -------
+    list of ndarray
+        A panel is what it would be if its size alone were asked for.
+
     Raises
     ------
     DataError
@@ -45,22 +50,30 @@ def select_panel(
             f"{recipe.max_missing:.0%} missing: no panel can be chosen. Raise max_missing or bring other features."
         )
     if recipe.panel_method == "none":
-        return kept
-    rows = scaled(values[:, kept], weights)
-    size = recipe.panel_size
+        return [kept]
+    rows, sizes = scaled(values[:, kept], weights), recipe.sizes
     if recipe.panel_method == "elastic_net":
-        from sjd_dask.classify.panel_elastic_net import elastic_net_panel
+        from sjd_dask.classify.panel_elastic_net import elastic_net_order
 
-        chosen = elastic_net_panel(rows, y, weights, n_classes, size)
+        order = elastic_net_order(rows, y, weights, n_classes, sizes[-1])
+        chosen = [order[:size] for size in sizes]
     elif recipe.panel_method == "stability":
-        from sjd_dask.classify.panel_stability import stability_panel
+        from sjd_dask.classify.panel_stability import stability_panels
 
-        chosen = stability_panel(rows, y, weights, persons, n_classes, size, recipe.seed, *purpose)
+        chosen = stability_panels(rows, y, weights, persons, n_classes, sizes, recipe.seed, *purpose)
     else:
-        from sjd_dask.classify.panel_all_relevant import all_relevant_panel
+        from sjd_dask.classify.panel_all_relevant import all_relevant_order
 
-        chosen = all_relevant_panel(rows, y, weights, size, recipe.seed, *purpose)
-    return np.asarray(kept[chosen])
+        order = all_relevant_order(rows, y, weights, recipe.seed, *purpose)
+        chosen = [order[:size] for size in sizes]
+    return [np.asarray(kept[np.sort(one)]) for one in chosen]
+
+
+def select_panel(
+    values: Floats, y: Ints, persons: NDArray[np.str_], n_classes: int, recipe: Recipe, *purpose: int | str
+) -> Ints:
+    """The largest of `select_panels`: of a recipe with a fixed size the only one."""
+    return select_panels(values, y, persons, n_classes, recipe, *purpose)[-1]
 
 
 def training_weights(y: Ints, persons: NDArray[np.str_], recipe: Recipe) -> Floats:

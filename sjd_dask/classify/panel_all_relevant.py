@@ -18,8 +18,8 @@ _DEPTH = 5
 _FEWEST_SHADOWS = 20
 
 
-def all_relevant_panel(rows: Floats, y: Ints, weights: Floats, size: int, *purpose: int | str) -> Ints:
-    """Positions of the confirmed features, the most important to `size`, ascending.
+def all_relevant_order(rows: Floats, y: Ints, weights: Floats, *purpose: int | str) -> Ints:
+    """Positions of the confirmed features, the most important first.
 
     Parameters
     ----------
@@ -27,7 +27,6 @@ def all_relevant_panel(rows: Floats, y: Ints, weights: Floats, size: int, *purpo
         Features, none missing.
     y : ndarray of int64 (n,)
     weights : ndarray (n,)
-    size : int
     purpose : int or str
         The key of the draws: the round is added.
 
@@ -65,4 +64,4 @@ def all_relevant_panel(rows: Floats, y: Ints, weights: Floats, size: int, *purpo
     if not confirmed.any():
         confirmed[np.lexsort((-importance, -scores))[0]] = True
     kept = np.flatnonzero(confirmed)
-    return np.sort(kept[np.argsort(-importance[kept], kind="stable")][:size])
+    return np.asarray(kept[np.argsort(-importance[kept], kind="stable")])

@@ -18,8 +18,8 @@ SMALLEST = 0.01
 _AT_ONCE = 6
 
 
-def elastic_net_panel(rows: Floats, y: Ints, weights: Floats, n_classes: int, size: int) -> Ints:
-    """Positions of the first `size` features that the path takes in, ascending.
+def elastic_net_order(rows: Floats, y: Ints, weights: Floats, n_classes: int, size: int) -> Ints:
+    """Features in the order in which the path takes them in, until there are at least `size` or the path ends.
 
     Parameters
     ----------
@@ -29,21 +29,14 @@ def elastic_net_panel(rows: Floats, y: Ints, weights: Floats, n_classes: int, si
     weights : ndarray (n,)
     n_classes : int
     size : int
+        A larger one only adds features at the end.
 
     Notes
     -----
     Least squares on indicators of the classes, each divided by the root of its share (optimal scoring, which makes
     linear discriminant analysis a regression: Hastie, Tibshirani and Buja 1994; with elastic net: Clemmensen et al.
-    2011), with the grouped penalty of scikit-learn's ``MultiTaskElasticNet``.
-    """
-    return np.sort(elastic_net_order(rows, y, weights, n_classes, size)[:size])
-
-
-def elastic_net_order(rows: Floats, y: Ints, weights: Floats, n_classes: int, size: int) -> Ints:
-    """Features in the order in which the path takes them in, until there are at least `size` or the path ends.
-
-    Of those that come in at the same penalty the largest coefficient (root of the sum of squares over classes) is
-    first.
+    2011), with the grouped penalty of scikit-learn's ``MultiTaskElasticNet``. Of those that come in at the same penalty
+    the largest coefficient (root of the sum of squares over classes) is first.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import enet_path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,16 +19,16 @@ PAIRS = 25
 STABLE = 0.6
 
 
-def stability_panel(
+def stability_panels(
     rows: Floats,
     y: Ints,
     weights: Floats,
     persons: NDArray[np.str_],
     n_classes: int,
-    size: int,
+    sizes: Sequence[int],
     *purpose: int | str,
-) -> Ints:
-    """Positions of the features that are stable, the most stable first to `size`, ascending.
+) -> list[Ints]:
+    """Positions of the features that are stable, the most stable first to each of `sizes`.
 
     Parameters
     ----------
@@ -37,8 +39,8 @@ def stability_panel(
     persons : array of str (n,)
         Halves are of persons, class by class.
     n_classes : int
-    size : int
-        Also how many features a half may take.
+    sizes : sequence of int
+        Ascending. A size is also how many features a half may take.
     purpose : int or str
         The key of the draws, together with the person's id.
 
@@ -48,10 +50,13 @@ def stability_panel(
     nothing at most q^2 / ((2 x 0.6 - 1) p) are expected among the stable ones, for q features a half out of p. Where
     no feature is stable the most frequent one is taken. Of equals that of the earlier places in the paths is first.
     """
-    share, place = selection_frequencies(rows, y, weights, persons, n_classes, size, *purpose)
-    order = np.lexsort((place, -share))
-    stable = int((share >= STABLE - 1e-9).sum())
-    return np.sort(order[: max(1, min(size, stable))])
+    panels = []
+    shares, places = selection_frequencies(rows, y, weights, persons, n_classes, sizes, *purpose)
+    for size, share, place in zip(sizes, shares, places, strict=True):
+        order = np.lexsort((place, -share))
+        stable = int((share >= STABLE - 1e-9).sum())
+        panels.append(np.asarray(order[: max(1, min(size, stable))]))
+    return panels
 
 
 def selection_frequencies(
@@ -60,21 +65,23 @@ def selection_frequencies(
     weights: Floats,
     persons: NDArray[np.str_],
     n_classes: int,
-    size: int,
+    sizes: Sequence[int],
     *purpose: int | str,
 ) -> tuple[Floats, Floats]:
-    """In which share of the halves each feature is taken, (p,), and its mean place in their paths, (p,)."""
+    """In which share of the halves each feature is among the first `sizes`, and its mean place there, (sizes, p)."""
     n_features = rows.shape[1]
-    counts = np.zeros(n_features)
-    places = np.zeros(n_features)
+    counts = np.zeros((len(sizes), n_features))
+    places = np.zeros((len(sizes), n_features))
     halves = 0
     for pair in range(PAIRS):
         first = _half(y, persons, n_classes, *purpose, pair)
         for part in (first, ~first):
-            order = elastic_net_order(rows[part], y[part], weights[part], n_classes, size)[:size]
-            counts[order] += 1
-            places += size
-            places[order] += np.arange(len(order)) - size
+            path = elastic_net_order(rows[part], y[part], weights[part], n_classes, sizes[-1])
+            for i, size in enumerate(sizes):
+                order = path[:size]
+                counts[i, order] += 1
+                places[i] += size
+                places[i, order] += np.arange(len(order)) - size
             halves += 1
     return counts / halves, places / halves
 

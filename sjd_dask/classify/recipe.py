@@ -10,6 +10,10 @@ PANEL_METHODS = ("elastic_net", "stability", "all_relevant", "none")
 MODELS = ("multinomial", "random_forest", "gradient_boosting", "shrunken_centroid")
 CALIBRATIONS = ("sigmoid", "isotonic", "temperature", "none")
 CLASS_WEIGHTS = ("none", "balanced")
+AUTO = "auto"
+# Sizes of panel that `auto` tries: each twice the one before, from what a cheap assay measures to what is no panel any
+# more.
+SIZES = (25, 50, 100, 200, 400)
 
 
 @dataclass(frozen=True)
@@ -22,8 +26,9 @@ class Recipe:
         How features are chosen: "elastic_net" (path of a multi-response elastic net), "stability" (how often the path
         takes them in half-samples of persons), "all_relevant" (in the manner of Boruta) or "none" (all that pass the
         prefilter).
-    panel_size : int
-        At most so many features; with "none" there is no limit but `prefilter`.
+    panel_size : int or "auto"
+        At most so many features; with "none" there is no limit but `prefilter`. "auto": the smallest of `SIZES` that
+        loses nothing that the inner folds can tell (see `choose_size`).
     model : str
         "multinomial" (logistic regression, elastic net), "random_forest", "gradient_boosting" or "shrunken_centroid".
     calibration : str
@@ -53,7 +58,7 @@ class Recipe:
     """
 
     panel_method: str = "elastic_net"
-    panel_size: int = 50
+    panel_size: int | str = 50
     model: str = "multinomial"
     calibration: str = "sigmoid"
     coverage: float = 0.9
@@ -81,10 +86,22 @@ class Recipe:
             ("sentinels", 0, 10_000),
         ):
             value = getattr(self, name)
+            if name == "panel_size" and value == AUTO and self.panel_method != "none":
+                continue
             if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-                raise SpecError(f"{name} is {value!r}; it must be a whole number within {least}..{most}.")
+                more = f", or {AUTO!r} with a method that ranks features" if name == "panel_size" else ""
+                raise SpecError(f"{name} is {value!r}; it must be a whole number within {least}..{most}{more}.")
         for name in ("coverage", "abstain_rate"):
             if not 0.0 < getattr(self, name) < 1.0:
                 raise SpecError(f"{name} is {getattr(self, name)}; it must be above 0 and below 1.")
         if not 0.0 <= self.max_missing < 1.0:
             raise SpecError(f"max_missing is {self.max_missing}; it must be at least 0 and below 1.")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The sizes of panel that are tried, ascending."""
+        if self.panel_method == "none":
+            return (self.prefilter,)
+        if isinstance(self.panel_size, int):
+            return (self.panel_size,)
+        return tuple(sorted({min(size, self.prefilter) for size in SIZES}))

@@ -30,6 +30,7 @@ _FACTS = (
     "folds",
     "platform",
     "n_panel",
+    "panel_sizes",
     "n_sentinels",
     "threshold",
     "classifier_hash",
@@ -123,6 +124,16 @@ def build(
         card["subgroups"] = _records(_hide_beside(hidden["subgroups"]))
     card["limits"] = limits(card, metrics, tables.get("subgroups"))
     return ModelCard(card, tables)
+
+
+def panel_sizes(sizes: pd.DataFrame) -> dict[str, Any]:
+    """What was tried by the final model, and what the outer folds chose."""
+    final, outer = sizes[sizes["fold"].isna()], sizes[sizes["fold"].notna() & sizes["chosen"]]
+    counts = outer["size"].value_counts().sort_index()
+    return {
+        "tried": _records(final.drop(columns=["repeat", "fold"])),
+        "outer_folds": {str(size): int(count) for size, count in counts.items()},
+    }
 
 
 def as_judged(predictions: pd.DataFrame, classes: tuple[str, ...]) -> Judged:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sjd_dask import names
-from sjd_dask.classify.recipe import Recipe
+from sjd_dask.classify.recipe import AUTO, Recipe
 from sjd_dask.classify.reference import reference_histograms
 from sjd_dask.designs.query import known_columns
 from sjd_dask.errors import SpecError
@@ -36,6 +36,7 @@ from sjd_dask.jobs.train_tables import (
     panels_table,
     person_ids,
     predictions_table,
+    sizes_table,
 )
 from sjd_dask.jobs.train_tasks import FitWork, Fold, fit_task
 from sjd_dask.runtime.fingerprint import fingerprint
@@ -111,7 +112,10 @@ class TrainJob:
 
     def _finished(self, final: Groups, judged: list[Judged]) -> tuple[dict[str, pa.Table], dict[str, Any]]:
         predictions = predictions_table(self.labelled, judged)
-        bundle = self._make_bundle(final, predictions)
+        # The curve of `panel: size: auto`, of the final model and of each fold.
+        sizes = sizes_table(final, judged) if self.recipe.panel_size == AUTO else None
+        chosen = {} if sizes is None else {"panel_sizes": model_card.panel_sizes(sizes)}
+        bundle = self._make_bundle(final, predictions, chosen)
         self._bundle = bundle
         panel, folds = panel_table(final, judged), folds_table(judged)
         subgroups = self.origin.sheet[self.spec.subgroups] if self.spec.subgroups else None
@@ -126,7 +130,9 @@ class TrainJob:
             "folds": arrow(folds),
             "panels": arrow(panels_table(judged)),
         }
-        facts = self._facts(bundle)
+        if sizes is not None:
+            tables["sizes"] = arrow(sizes)
+        facts = {**self._facts(bundle), **chosen}
         card = model_card.build(
             facts,
             predictions,
@@ -138,7 +144,7 @@ class TrainJob:
         tables |= {name: arrow(table) for name, table in card.tables.items()}
         return tables, {**facts, "card": card.card}
 
-    def _make_bundle(self, final: Groups, predictions: pd.DataFrame) -> Bundle:
+    def _make_bundle(self, final: Groups, predictions: pd.DataFrame, chosen: dict[str, Any]) -> Bundle:
         from sjd_dask.classify.classifier import Classifier
 
         classifier = Classifier.from_files({name: blob.tobytes() for name, blob in final["files"].items()})
@@ -162,7 +168,7 @@ class TrainJob:
             classifier,
             self.origin.facts(),
             self.origin.raw.feature_ids(),
-            self._bundle_facts(),
+            {**self._bundle_facts(), **chosen},
             reference.to_arrays(),
             record,
         )

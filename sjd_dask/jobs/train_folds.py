@@ -208,7 +208,7 @@ class Splitter:
                 f"{recipe.max_missing:.0%} missing: there is nothing to tell classes apart by"
             )
         # As many more as the panel and the others may take away from them.
-        panel = recipe.panel_size if recipe.panel_method != "none" else recipe.prefilter
+        panel = recipe.sizes[-1]
         variance, moving = found["variance"], (recipe.sentinels + 1) // 2
         _mark(taken, variance, moving + panel)
         numbers = draw_keys([str(one) for one in ids], recipe.seed, SENTINEL)

@@ -30,9 +30,14 @@ def most_features(job: TrainJob) -> int:
     The inner sets share most of theirs, so it is far less as a rule.
     """
     recipe = job.recipe
-    panel = recipe.panel_size if recipe.panel_method != "none" else recipe.prefilter
-    beside = 2 * (recipe.sentinels + panel) + recipe.sentinels
+    beside = 2 * (recipe.sentinels + recipe.sizes[-1]) + recipe.sentinels
     return min(job.origin.named.assay.n_features, (recipe.inner + 1) * recipe.prefilter + beside)
+
+
+def sizes_text(sizes: tuple[int, ...]) -> str:
+    """The sizes of panel that are tried."""
+    *first, last = (f"{one:,}" for one in sizes)
+    return f"{', '.join(first)} or {last} features" if first else last
 
 
 def make_plan(job: TrainJob, n_workers: int, memory_per_worker: int) -> Plan:
@@ -70,7 +75,7 @@ def make_plan(job: TrainJob, n_workers: int, memory_per_worker: int) -> Plan:
         f"{n_folds} outer folds of persons and the final model, each with {job.recipe.inner} inner folds: "
         f"{n_folds + 1} fits",
         f"a fit holds {n:,} samples x at most {held:,} features ({size(n * held * 8)}); panels of at most "
-        f"{job.recipe.panel_size:,} are chosen in every inner fold",
+        f"{sizes_text(job.recipe.sizes)} are chosen in every inner fold",
     ]
     if staged:
         notes.append(f"normalised copies for the folds take up to {size(staged)} on disk until the run ends")

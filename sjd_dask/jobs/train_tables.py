@@ -109,6 +109,20 @@ def panels_table(judged: Sequence[Judged]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def sizes_table(final: Groups, judged: Sequence[Judged]) -> pd.DataFrame:
+    """The sizes of panel that were tried, by the final model (no ``repeat`` and ``fold``) and by each outer fold."""
+    parts = []
+    for groups, repeat, fold in [
+        (final, None, None),
+        *((one.groups, one.fold.repeat + 1, one.fold.number + 1) for one in judged),
+    ]:
+        part = pd.DataFrame(dict(groups["sizes"]))
+        part.insert(0, "repeat", pd.array([repeat] * len(part), dtype="Int64"))
+        part.insert(1, "fold", pd.array([fold] * len(part), dtype="Int64"))
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
 def folds_table(judged: Sequence[Judged]) -> pd.DataFrame:
     """One row an outer fold: how many were trained on and judged, and how far its own groups moved."""
     rows = []

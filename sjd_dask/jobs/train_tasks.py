@@ -144,6 +144,7 @@ def fit_task(work: FitWork, partition: Partition) -> pa.Table:
     columns = np.array([place[one] for one in classifier.features], dtype=np.int64)
     groups: dict[str, dict[str, Any]] = {
         "panel": _columns(fitted.panel),
+        "sizes": _columns(fitted.sizes),
         "classes": {"name": np.array(classifier.classes)},
     }
     if fold.is_final:

@@ -77,6 +77,7 @@ def render_model(
             subgroup_pictures=_subgroup_pictures(card),
             panel=_panel(card, symbols or {}),
             panel_picture=_panel_picture(card, symbols or {}),
+            sizes=_sizes(card),
             data=_data(card),
             what=_what(card),
             where=facts.on_what({**meta, "quantity": card.get("quantity") or meta.get("quantity")}),
@@ -324,6 +325,37 @@ def _panel(card: Mapping[str, Any], symbols: Mapping[str, str]) -> Rows:
     return Rows([*columns, *((titles[name], True) for name in extra)], rows, int(card["panel"]["n_features"]))
 
 
+def _size(card: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
+    """How large the panel may be, or which of the sizes tried was taken."""
+    if recipe.get("panel_method") == "none":
+        return f"all of the best {count(recipe.get('prefilter'))}"
+    if recipe.get("panel_size") != "auto":
+        return f"at most {count(recipe.get('panel_size'))}"
+    taken = [one["size"] for one in (card.get("panel_sizes") or {}).get("tried", []) if one["chosen"]]
+    return f"at most {count(taken[0])}, chosen by the inner folds" if taken else "size chosen by the inner folds"
+
+
+def _sizes(card: Mapping[str, Any]) -> Rows | None:
+    """The sizes of panel that were tried; None where the size was given."""
+    found = card.get("panel_sizes") or {}
+    if not found.get("tried"):
+        return None
+    outer = found.get("outer_folds") or {}
+    rows = [
+        [
+            count(one["size"]) + (" (taken)" if one["chosen"] else ""),
+            number(one["n_features"], 3),
+            number(one["log_loss"], 4),
+            number(one["difference"], 4),
+            number(one["standard_error"], 4),
+            count(outer.get(str(one["size"]), 0)),
+        ]
+        for one in found["tried"]
+    ]
+    titles = ("size", "features taken", "log loss", "above the smallest", "standard error", "outer folds that took it")
+    return Rows([(title, True) for title in titles], rows, len(rows))
+
+
 def _panel_picture(card: Mapping[str, Any], symbols: Mapping[str, str]) -> Picture | None:
     from sjd_dask.report import model_figures as figures
 
@@ -361,7 +393,7 @@ def _what(card: Mapping[str, Any]) -> facts.Pairs:
         pairs.append(
             (
                 "Panel",
-                f"{str(recipe.get('panel_method', '')).replace('_', ' ')}, at most {count(recipe.get('panel_size'))}",
+                f"{str(recipe.get('panel_method', '')).replace('_', ' ')}, {_size(card, recipe)}",
             )
         )
         pairs.append(("Calibration", str(recipe.get("calibration"))))

@@ -130,6 +130,32 @@ def test_a_model_from_the_command_line(sjd: Sjd, home: Path, cluster: Any) -> No
     assert page.code == 0 and "classes" in (home / "model.html").read_text(encoding="utf-8"), page.err
 
 
+def test_the_size_of_the_panel_is_chosen_and_told(sjd: Sjd, home: Path) -> None:
+    keys = {"panel": {"size": "auto", "prefilter": 60}, "model": "shrunken_centroid"}
+    planned = run(sjd, home, command="plan", output="sized", **keys)
+    assert planned.code == 0 and "panels of at most 25, 50 or 60 features" in planned.out, planned.err
+    call(home, {**scene.TRAIN, **FEW, **keys, "output": "sized"})
+    cohort = open_cohort(home / "cohort")
+    result = cohort.result("models/sized")
+    sizes = result.to_pandas("sizes")
+    assert (
+        sizes["size"].tolist() == [25, 50, 60] * 3 and sizes["fold"].fillna(0).tolist() == [0] * 3 + [1] * 3 + [2] * 3
+    )
+    assert sizes.groupby("fold", dropna=False)["chosen"].sum().tolist() == [1, 1, 1]
+    told = result.meta["card"]["panel_sizes"]
+    assert [one["size"] for one in told["tried"]] == [25, 50, 60] and sum(told["outer_folds"].values()) == 2
+    (taken,) = (one for one in told["tried"] if one["chosen"])
+    assert taken["difference"] <= taken["standard_error"] and result.meta["n_panel"] <= taken["size"]
+    assert bundle.load(cohort, "sized@1").facts["panel_sizes"] == told
+    panels = result.to_pandas("panels").groupby("fold").size()
+    limits = sizes[sizes["chosen"] & sizes["fold"].notna()].set_index("fold")["size"]
+    assert (panels <= limits.reindex(panels.index)).all()
+    page = sjd("report", home / "cohort", "models/sized", home / "sized.html")
+    text = (home / "sized.html").read_text(encoding="utf-8")
+    assert page.code == 0 and f"at most {taken['size']}, chosen by the inner folds" in text, page.err
+    assert "Sizes of panel that were tried" in text and "nan" not in text.split("<body")[1].split("data:image")[0]
+
+
 def test_a_batch_that_a_fold_holds_out_waits(sjd: Sjd, home: Path) -> None:
     """A chain with batches can't place one whose persons are all held out; it is said, and the others are judged."""
     sheet = scene.sheet(scene.sample_ids())
@@ -169,6 +195,8 @@ BAD: dict[str, tuple[int, dict[str, Any], list[str]]] = {
     "no such calibration": (2, {"calibration": "platt"}, ["`calibration`", "platt"]),
     "no such panel": (2, {"panel": {"method": "lasso"}}, ["panel", "lasso", "elastic_net"]),
     "panel beyond the prefilter": (2, {"panel": {"size": 99, "prefilter": 50}}, ["size: 99", "50 features"]),
+    "no such size": (2, {"panel": {"size": "large"}}, ["`panel.size`", "'large'", "`auto`"]),
+    "size without a ranking": (2, {"panel": {"method": "none", "size": "auto"}}, ["`panel: size: auto`", "takes all"]),
     "coverage": (2, {"coverage": 1.2}, ["`coverage`", "1.2"]),
     "one fold": (2, {"folds": {"outer": 1}}, ["folds.outer", "1"]),
     "assay and layer": (2, {"assay": "rna"}, ["exactly one", "`layer`"]),

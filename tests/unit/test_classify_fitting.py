@@ -15,6 +15,8 @@ from sklearn.preprocessing import StandardScaler
 from trained_scene import TELLING, fit, samples, trained
 
 from sjd_dask.classify import conformal
+from sjd_dask.classify import recipe as recipes
+from sjd_dask.classify.classifier import Classifier
 from sjd_dask.classify.fitting import fit_classifier, inner_folds
 from sjd_dask.classify.recipe import Recipe
 from sjd_dask.classify.splits import person_folds
@@ -88,6 +90,37 @@ def test_known_classes_are_told_apart_and_the_panel_explains_it() -> None:
             far = np.abs(row).argmax()
             assert direction == f"{'higher' if row[far] > 0 else 'lower'} in {made.classifier.classes[far]}"
         assert table[[f"weight_{name}" for name in made.classifier.classes]].notna().all(axis=None)
+
+
+def test_the_size_of_the_panel_is_chosen_in_the_inner_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the recipe everything is as if the size had been given; it is larger where more features tell."""
+    monkeypatch.setattr(recipes, "SIZES", (2, 4, 8, 16, 64))
+    chosen = {}
+    for name, telling, effect in (("few", 2, 3.0), ("many", 40, 0.5)):
+        random = np.random.default_rng(5)
+        y = np.arange(80) % 2
+        values = random.normal(size=(80, 60))
+        values[:, :telling] += effect * (y[:, None] - 0.5)
+        ids, features = [f"S{i:03}" for i in range(80)], [f"g{j:02}" for j in range(60)]
+        recipe = Recipe(model="shrunken_centroid", panel_size="auto", inner=4, sentinels=0)
+        given: Any = (values, np.array(["a", "b"])[y], ids, ids, features)
+        made = fit_classifier(*given, recipe)
+        tried = made.sizes
+        assert tried["size"].tolist() == [2, 4, 8, 16, 64] and tried["n_features"].tolist()[:2] == [2, 4]
+        (size,) = tried.loc[tried["chosen"], "size"]
+        fixed = fit_classifier(*given, dataclasses.replace(recipe, panel_size=int(size)))
+        again = dataclasses.replace(made.classifier, recipe=fixed.classifier.recipe)
+        assert again.hash() == fixed.classifier.hash() and fixed.sizes["chosen"].tolist() == [True]
+        pd.testing.assert_frame_equal(made.inner, fixed.inner, check_exact=True)
+        pd.testing.assert_frame_equal(made.panel, fixed.panel, check_exact=True)
+        truth = made.inner["label"].map({"a": 0, "b": 1}).to_numpy()
+        own = made.inner[["uncalibrated_a", "uncalibrated_b"]].to_numpy()[np.arange(80), truth]
+        (loss,) = tried.loc[tried["chosen"], "log_loss"]
+        np.testing.assert_allclose(loss, -np.log(own).mean(), atol=1e-9)
+        # It is frozen and thawed like any other.
+        assert Classifier.from_files(made.classifier.to_files()).recipe.panel_size == "auto"
+        chosen[name] = size
+    assert chosen["few"] <= 4 and chosen["many"] >= 16, chosen
 
 
 def test_repeated_samples_of_a_person_weigh_no_more() -> None:

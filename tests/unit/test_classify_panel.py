@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from sjd_dask.classify import panel_all_relevant
-from sjd_dask.classify.panel import scaled, select_panel, training_weights
+from sjd_dask.classify import panel_all_relevant, panel_stability
+from sjd_dask.classify import recipe as recipes
+from sjd_dask.classify.panel import scaled, select_panel, select_panels, training_weights
+from sjd_dask.classify.panel_size import choose_size
 from sjd_dask.classify.panel_stability import selection_frequencies
 from sjd_dask.classify.recipe import Recipe
 from sjd_dask.errors import DataError, SpecError
@@ -54,6 +58,41 @@ def test_the_size_is_an_upper_limit(method: str, data: tuple[np.ndarray, np.ndar
     assert 1 <= len(found) <= 3 and set(found) <= set(range(TELLING))
 
 
+@pytest.mark.parametrize("method", ["elastic_net", "stability"])
+def test_a_panel_among_several_sizes_is_that_of_its_size(
+    method: str, data: tuple[np.ndarray, np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipes, "SIZES", (3, 5, 30, 90))
+    monkeypatch.setattr(panel_stability, "PAIRS", 4)
+    recipe = Recipe(panel_method=method, panel_size="auto", prefilter=40)
+    assert recipe.sizes == (3, 5, 30, 40)
+    found = select_panels(*data, 3, recipe, "fold", 1)
+    for size, panel in zip(recipe.sizes, found, strict=True):
+        alone = select_panel(*data, 3, dataclasses.replace(recipe, panel_size=size), "fold", 1)
+        assert len(panel) <= size and np.array_equal(panel, alone), size
+    assert len(found[0]) < len(found[1])
+
+
+def test_the_smallest_size_that_loses_nothing_is_taken() -> None:
+    persons = np.repeat([f"P{i:02}" for i in range(50)], 2)
+    random = np.random.default_rng(4)
+    own = random.exponential(size=100)
+    noise = random.normal(0, 0.2, size=100)
+    # The losses of one person go together: an eighth more for everybody is seen, noise about nothing is not.
+    chosen, loss, error = choose_size(np.array([own + 0.125, own + noise - noise.mean() + 0.01, own, own]), persons)
+    assert chosen == 1 and loss[2] == loss[3] == loss.min() and error[2] == 0
+    away = (noise - noise.mean() + 0.01).reshape(50, 2).mean(axis=1)
+    np.testing.assert_allclose(error[1], away.std(ddof=1) / np.sqrt(50))
+    assert choose_size(np.array([own + 0.125, own + 0.01, own]), persons)[0] == 2, "surely worse, if by little"
+    assert choose_size(np.array([own, own, own]), persons)[0] == 0
+    # A person with many samples counts once.
+    one = np.zeros(100)
+    one[:2] = 5.0
+    many = np.r_[np.repeat("P00", 60), persons[2:]]
+    loss = choose_size(np.array([np.r_[np.full(60, 5.0), one[2:]], np.zeros(158)]), many)[1]
+    np.testing.assert_allclose(loss, [0.1, 0])
+
+
 def test_stability_takes_little_where_nothing_tells() -> None:
     random = np.random.default_rng(9)
     persons = np.array([f"P{i:02}" for i in range(60)])
@@ -65,13 +104,14 @@ def test_stability_takes_little_where_nothing_tells() -> None:
 def test_halves_are_of_persons(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     values, y, persons = data
     weights = np.ones(N)
-    share, place = selection_frequencies(scaled(values, weights), y, weights, persons, 3, 10, 1, "fold")
+    (share,), (place,) = selection_frequencies(scaled(values, weights), y, weights, persons, 3, [10], 1, "fold")
     assert share[:TELLING].min() > 0.9 and share[TELLING:].mean() < 0.2
     assert np.isclose(share.sum(), 10) and place[:TELLING].max() < place[TELLING:].min()
     # Everyone twice under the same name: halves hold both copies, so nothing new is seen.
     both = np.repeat(values, 2, axis=0)
-    again, _ = selection_frequencies(
-        scaled(both, np.full(2 * N, 0.5)), np.repeat(y, 2), np.full(2 * N, 0.5), np.repeat(persons, 2), 3, 10, 1, "fold"
+    halves = np.full(2 * N, 0.5)
+    (again,), _ = selection_frequencies(
+        scaled(both, halves), np.repeat(y, 2), halves, np.repeat(persons, 2), 3, [10], 1, "fold"
     )
     np.testing.assert_allclose(again, share, atol=0.1)
 
@@ -109,6 +149,8 @@ def test_nothing_to_choose_from_is_refused() -> None:
     [
         ({"model": "svm"}, "'svm' is not known"),
         ({"panel_size": 0}, "panel_size is 0"),
+        ({"panel_size": "large"}, "panel_size is 'large'.*'auto'"),
+        ({"panel_size": "auto", "panel_method": "none"}, "method that ranks"),
         ({"inner": 1}, "inner is 1"),
         ({"inner": 2.5}, "whole number"),
         ({"coverage": 1.0}, "coverage is 1.0"),
