@@ -11,6 +11,8 @@ import pandas as pd
 
 from sjd_dask import names
 from sjd_dask.clinical.axis_dominance import AXES, dominance
+from sjd_dask.clinical.axis_items import axis_items
+from sjd_dask.clinical.axis_likely import likely_dominance
 from sjd_dask.clinical.axis_reference import THIS_SHEET, AxisReference, as_reference
 from sjd_dask.clinical.definitions import Overrides, load_definition
 from sjd_dask.clinical.endpoints import endpoints_for
@@ -54,7 +56,8 @@ def axes(
         ``dominant`` (systemic, gland, symptoms, ``none dominates``; None where open), ``dominant_possible`` (what it
         may turn out to be), ``dominant_margin`` and its ``_min`` and ``_max`` (percentiles between the two highest
         axes), ``dominant_reason``, ``axes_reference`` (its name), ``axes_endpoints`` (endpoints that read the dominant
-        axis), ``axes_immunotherapy`` (1, 0, NaN).
+        axis), ``axes_immunotherapy`` (1, 0, NaN). Last, those of `axis_likely.likely_dominance`: ``dominant_likely``,
+        the most probable answer where `dominant` is open, and ``dominant_likely_probability``.
 
     References
     ----------
@@ -63,13 +66,16 @@ def axes(
     """
     positions = axis_positions(sheet, definitions=definitions, domains=domains, laboratory=laboratory)
     options = {"definitions": definitions, "domains": domains, "laboratory": laboratory}
+    items = axis_items(sheet, **options)
     if reference is None:
-        cohort = AxisReference.from_positions(positions, THIS_SHEET, persons=_persons(sheet), **options)
+        cohort = AxisReference.from_positions(positions, THIS_SHEET, persons=_persons(sheet), items=items, **options)
     else:
         cohort = as_reference(reference)
         cohort.check(**options)
     placed = place(positions, cohort, definitions=definitions)
-    return pd.concat([positions, placed], axis=1)
+    table = load_definition("axes", definitions)
+    likely = likely_dominance(items, positions, _state_flags(positions, table), placed["dominant"], table, cohort)
+    return pd.concat([positions, placed, pd.DataFrame(likely, index=positions.index)], axis=1)
 
 
 def axis_positions(
@@ -123,8 +129,7 @@ def place(positions: pd.DataFrame, reference: AxisReference, *, definitions: Ove
         low[:, at] = reference.percentile(axis, positions[f"{name}_position_min"].to_numpy(dtype=np.float64))
         high[:, at] = reference.percentile(axis, positions[f"{name}_position_max"].to_numpy(dtype=np.float64))
         columns |= _interval(f"{name}_percentile", low[:, at], high[:, at])
-    states = np.column_stack([_state_flag(positions, at, table["axes"][axis]) for at, axis in enumerate(AXES)])
-    columns |= dominance(low, high, states, AXES, table, reference)
+    columns |= dominance(low, high, _state_flags(positions, table), AXES, table, reference)
     columns |= _what_follows(columns["dominant"], positions, table, definitions)
     return pd.DataFrame(columns, index=positions.index)
 
@@ -146,6 +151,11 @@ def _words(flag: np.ndarray, no: str, yes: str) -> Any:
 def _code(flag: np.ndarray) -> np.ndarray:
     """0 no, 1 yes, 2 open."""
     return np.where(np.isnan(flag), 2, flag).astype(np.int8)
+
+
+def _state_flags(positions: pd.DataFrame, table: Mapping[str, Any]) -> np.ndarray:
+    """1 active, impaired or of high burden, 0 not, NaN open, (n, axes)."""
+    return np.column_stack([_state_flag(positions, at, table["axes"][axis]) for at, axis in enumerate(AXES)])
 
 
 def _state_flag(positions: pd.DataFrame, at: int, own: Mapping[str, Any]) -> np.ndarray:
@@ -307,6 +317,12 @@ _COLUMNS: dict[str, tuple[str, str]] = {
         "endpoints that read the dominant axis, separated by semicolons; missing where that is open",
     ),
     "axes_immunotherapy": ("flag", "the kind of disease targeted immunotherapy is for; missing where open"),
+    "dominant_likely": (
+        "text",
+        "the dominant axis, or where it is open the most probable answer, by how often persons of the reference have "
+        "each value of the missing items; missing where the reference can't tell",
+    ),
+    "dominant_likely_probability": ("number", "its probability; 1 where the dominant axis is sure"),
 }
 
 MEASURE = Measure(

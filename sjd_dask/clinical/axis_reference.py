@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from sjd_dask.clinical.definitions import Overrides, load_definition
 from sjd_dask.errors import DataError, SpecError
 
 if TYPE_CHECKING:
+    from sjd_dask.clinical.axis_items import AxisItem
     from sjd_dask.clinical.sheet import Sheet
 
 THIS_SHEET = "this sheet"
@@ -91,12 +92,16 @@ class AxisReference:
         With fewer persons on an axis it gives no percentiles.
     fingerprint
         Of the definitions that positions hang on: another one is refused.
+    items
+        Axis -> item -> Distribution of twice the step of its value, plus 1 where its answer is positive; what a missing
+        item is likely to be. Empty in a reference that was kept before items were, or made of positions alone.
     """
 
     name: str
     axes: dict[str, Distribution]
     least_persons: int
     fingerprint: str
+    items: dict[str, dict[str, Distribution]] = field(default_factory=dict)
 
     @classmethod
     def fit(
@@ -112,11 +117,14 @@ class AxisReference:
         """The distribution of a sheet's rows; see `from_positions`."""
         from sjd_dask import names
         from sjd_dask.clinical.axes import axis_positions
+        from sjd_dask.clinical.axis_items import axis_items
 
         options: dict[str, Any] = {"definitions": definitions, "domains": domains, "laboratory": laboratory}
         ids = sheet.ids
         persons = ids[names.PERSON_ID].to_numpy() if names.PERSON_ID in ids else None
-        return cls.from_positions(axis_positions(sheet, **options), name, persons=persons, complete=complete, **options)
+        items = axis_items(sheet, **options)
+        positions = axis_positions(sheet, **options)
+        return cls.from_positions(positions, name, persons=persons, items=items, complete=complete, **options)
 
     @classmethod
     def from_positions(
@@ -125,6 +133,7 @@ class AxisReference:
         name: str,
         *,
         persons: Any = None,
+        items: Mapping[str, Sequence[AxisItem]] | None = None,
         definitions: Overrides | None = None,
         domains: Sequence[str] | str | None = None,
         laboratory: str = "propose",
@@ -140,6 +149,9 @@ class AxisReference:
         persons : array, optional
             Whose row it is, (n,): a person's rows share a weight of 1. A row without a person, and every row by
             default, is a person of its own.
+        items : mapping, optional
+            Of `axis_items.axis_items`, of the same rows: without them the reference says nothing of what a missing item
+            is likely to be.
         definitions, domains, laboratory
             Those that the positions were made with.
         complete : bool
@@ -162,7 +174,12 @@ class AxisReference:
             rows = np.flatnonzero(all_known if complete else ~np.isnan(own))
             fitted[axis] = _distribution(own[rows], who[rows], grids[axis])
         mark = definition_fingerprint(definitions, domains, laboratory)
-        return cls(str(name), fitted, int(table["dominance"]["least_persons"]["value"]), mark)
+        made = {
+            axis: {one.name: _item_distribution(one, who, grids[axis]) for one in own}
+            for axis, own in (items or {}).items()
+        }
+        known = {axis: {item: one for item, one in own.items() if one.n_persons} for axis, own in made.items()}
+        return cls(str(name), fitted, int(table["dominance"]["least_persons"]["value"]), mark, known)
 
     def enough(self, axis: str) -> bool:
         """Whether the cohort has enough persons on an axis to give percentiles."""
@@ -202,15 +219,8 @@ class AxisReference:
             "name": self.name,
             "least_persons": self.least_persons,
             "fingerprint": self.fingerprint,
-            "axes": {
-                axis: {
-                    "grid": one.grid,
-                    "n_persons": one.n_persons,
-                    "steps": one.steps.tolist(),
-                    "weights": one.weights.tolist(),
-                }
-                for axis, one in self.axes.items()
-            },
+            "axes": {axis: _plain(one) for axis, one in self.axes.items()},
+            "items": {axis: {name: _plain(one) for name, one in own.items()} for axis, own in self.items.items()},
         }
 
     @classmethod
@@ -227,22 +237,19 @@ class AxisReference:
         if given.get("format") != _FORMAT:
             raise DataError(f"{where} has format {given.get('format')!r}; this version reads {_FORMAT}")
         try:
-            axes = {
-                str(axis): Distribution(
-                    float(one["grid"]),
-                    np.asarray(one["steps"], dtype=np.int64),
-                    np.asarray(one["weights"], dtype=np.float64),
-                    int(one["n_persons"]),
-                )
-                for axis, one in given["axes"].items()
+            axes = {str(axis): _read(one) for axis, one in given["axes"].items()}
+            items = {
+                str(axis): {str(name): _read(one) for name, one in own.items()}
+                for axis, own in given.get("items", {}).items()
             }
-            found = cls(str(given["name"]), axes, int(given["least_persons"]), str(given["fingerprint"]))
+            found = cls(str(given["name"]), axes, int(given["least_persons"]), str(given["fingerprint"]), items)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{where} is damaged: {type(error).__name__} at {error}") from None
         lacking = [axis for axis in load_definition("axes")["axes"] if axis not in axes]
         if lacking:
             raise DataError(f"{where} lacks the axis {lacking[0]!r}")
-        for axis, one in axes.items():
+        every = [*axes.items(), *(pair for own in items.values() for pair in own.items())]
+        for axis, one in every:
             ascending = (np.diff(one.steps) > 0).all() and (one.weights > 0).all()
             if one.steps.shape != one.weights.shape or not ascending:
                 raise DataError(f"{where} is damaged: steps of {axis!r} don't ascend or don't fit their weights")
@@ -281,6 +288,24 @@ def as_reference(given: AxisReference | Mapping[str, Any] | str | Path) -> AxisR
     return AxisReference.from_dict(content, f"{str(path)!r}")
 
 
+def _plain(one: Distribution) -> dict[str, Any]:
+    return {
+        "grid": one.grid,
+        "n_persons": one.n_persons,
+        "steps": one.steps.tolist(),
+        "weights": one.weights.tolist(),
+    }
+
+
+def _read(one: Mapping[str, Any]) -> Distribution:
+    return Distribution(
+        float(one["grid"]),
+        np.asarray(one["steps"], dtype=np.int64),
+        np.asarray(one["weights"], dtype=np.float64),
+        int(one["n_persons"]),
+    )
+
+
 def definition_fingerprint(
     definitions: Overrides | None, domains: Sequence[str] | str | None = None, laboratory: str = "propose"
 ) -> str:
@@ -310,6 +335,15 @@ def _codes(persons: Any, n: int) -> np.ndarray:
     alone = codes < 0
     codes[alone] = len(different) + np.arange(alone.sum())
     return codes
+
+
+def _item_distribution(item: AxisItem, who: np.ndarray, grid: float) -> Distribution:
+    """Persons at each step and answer of an item, of the rows in which both are known."""
+    answer = np.zeros(len(item.low)) if item.answer is None else item.answer
+    rows = np.flatnonzero((item.low == item.high) & ~np.isnan(answer))
+    coded = 2.0 * np.rint(item.low[rows] / grid) + answer[rows]
+    found = _distribution(coded, who[rows], 1.0)
+    return Distribution(grid, found.steps, found.weights, found.n_persons)
 
 
 def _distribution(values: np.ndarray, who: np.ndarray, grid: float) -> Distribution:

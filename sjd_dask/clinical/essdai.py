@@ -60,6 +60,31 @@ def _domains(asked: Sequence[str] | str | None, definitions: Overrides | None) -
     return [name if one is None else one[0] for name, one in zip(named, found, strict=True)]
 
 
+def domain_ranges(
+    sheet: Sheet,
+    name: str,
+    domains: Sequence[str] | str | None,
+    way: str,
+    definitions: Overrides | None,
+) -> tuple[list[str], list[float], list[np.ndarray], list[np.ndarray]]:
+    """Names, weights, and least and greatest level of the domains of a score, (n,) each; equal where one is known."""
+    definition = checked_sum(load_definition(name, definitions), name)
+    asked = _domains(domains, definitions)
+    items = item_names(definition, None if asked is None else [one for one in asked if one in definition["items"]])
+    least, most, _, _ = _from_laboratory(sheet, items, way, definitions)
+    lows, highs = [], []
+    for item in items:
+        level, allowed = sheet.level(item), definition["items"][item]["levels"]
+        low, high = (np.where(np.isnan(level), float(end(allowed)), level) for end in (min, max))
+        if item in least:
+            open_still = np.isnan(level)
+            low = np.where(open_still & ~np.isnan(least[item]), least[item], low)
+            high = np.where(open_still & ~np.isnan(most[item]), most[item], high)
+        lows.append(low)
+        highs.append(high)
+    return items, [float(definition["items"][item]["weight"]) for item in items], lows, highs
+
+
 def _score(
     sheet: Sheet,
     name: str,

@@ -131,7 +131,7 @@ def _cards(visits: pd.DataFrame, calls: pd.DataFrame | None, n_open: int) -> lis
         said = "open" if pd.isna(dominant) else str(dominant)
         margin = interval(last, "dominant_margin")
         margin = "" if margin == "–" else f"margin {margin} percentiles"
-        cards.append((said, "dominant axis, newest visit", margin))
+        cards.append((said, "dominant axis, newest visit", "; ".join(one for one in (_likely(last), margin) if one)))
     if "acr_eular_class" in visits:
         note = f"{interval(last, 'acr_eular')} points"
         met = visits["label"][visits["acr_eular_class"] == "definite"]
@@ -147,6 +147,14 @@ def _cards(visits: pd.DataFrame, calls: pd.DataFrame | None, n_open: int) -> lis
         cards.append((str(known.iloc[-1]) if len(known) else "–", "molecular class today", ""))
     cards.append((count(n_open), "open question" if n_open == 1 else "open questions", "over all visits"))
     return cards
+
+
+def _likely(row: pd.Series) -> str:
+    """The most probable answer where the dominant axis is open, and how probable it is."""
+    likely, chance = row.get("dominant_likely"), row.get("dominant_likely_probability")
+    if pd.isna(likely) or pd.isna(chance) or pd.notna(row["dominant"]):
+        return ""
+    return f"likely {likely}, {100 * min(float(chance), 0.99):.0f} %"
 
 
 def _axes_picture(person: str, visits: pd.DataFrame, axes: pd.DataFrame, reference: str) -> Picture | None:
@@ -183,13 +191,14 @@ def _axes_rows(visits: pd.DataFrame, axes: pd.DataFrame) -> Rows | None:
     columns = [("visit", False)]
     for _, axis in axes.iterrows():
         columns += [(f"axis {axis['number']}", False), ("position", True), ("percentile", True)]
-    columns += [("dominant", False), ("margin", True)]
+    columns += [("dominant", False), ("best reading", False), ("margin", True)]
     rows = []
     for _, row in visits.iterrows():
         cells = [str(row["label"])]
         for i in axes["number"]:
             cells += [_state(row, i), interval(row, f"axis{i}_position"), interval(row, f"axis{i}_percentile")]
-        cells += ["open" if pd.isna(row["dominant"]) else str(row["dominant"]), interval(row, "dominant_margin")]
+        cells += ["open" if pd.isna(row["dominant"]) else str(row["dominant"]), _likely(row) or "–"]
+        cells.append(interval(row, "dominant_margin"))
         rows.append(cells)
     said = visits["dominant_reason"].fillna("").astype(str)
     # One reason for all stands below the table, once.
