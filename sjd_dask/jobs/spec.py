@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sjd_dask.errors import SpecError
+from sjd_dask.jobs.yaml_text import load_yaml
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -177,7 +178,7 @@ def read_yaml(path: str | Path, overrides: list[str] | None = None, hint: str = 
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"the spec file {file} can't be read: {error}") from error
     try:
-        raw = yaml.safe_load(text)
+        raw = load_yaml(text)
     except yaml.YAMLError as error:
         raise SpecError(f"the spec file {file} is not valid YAML: {error}") from error
     if not isinstance(raw, dict):
@@ -217,7 +218,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
     if not separator or not key:
         raise SpecError(f"--set {override!r}: write it as key=value")
     try:
-        parsed = yaml.safe_load(value)
+        parsed = load_yaml(value)
     except yaml.YAMLError as error:
         raise SpecError(f"--set {override!r}: the value is not valid YAML: {error}") from error
     *parents, last = key.split(".")
