@@ -193,6 +193,9 @@ def own_fit(matrix: Floats, values: Floats) -> tuple[Floats, float, int, OwnFit]
         inverse = solve_triangular(square, np.eye(rank))
         covariance[np.ix_(kept, kept)] = inverse @ inverse.T
         null[kept] = -solve_triangular(square, triangle[:rank, rank:]) if rank < p else 0.0
+        # What rounding left of coefficients that have no part in a dependence would make them seem inestimable.
+        share = np.abs(null) * np.sqrt(np.square(matrix).sum(axis=0))[:, None]
+        null[share <= RANK_TOLERANCE * share.max(axis=0, initial=0.0)] = 0.0
     null[dropped, np.arange(p - rank)] = 1.0
     variance = float(np.square(effects[rank:]).sum() / (n - rank)) if n > rank else np.nan
     return beta, variance, rank, OwnFit(rank=rank, covariance=covariance, null=null)

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 import scipy.special as sc
 from numpy.typing import ArrayLike, NDArray
 
 from sjd_dask.errors import DataError
+from sjd_dask.kernels.linear_fit import own_fit
 from sjd_dask.kernels.natural_spline import natural_spline
 
 FloatArray = NDArray[np.float64]
@@ -193,20 +193,17 @@ def _polygammas(df: FloatArray) -> tuple[FloatArray | float, FloatArray | float]
 def _trend(
     y: FloatArray, x: FloatArray, basis_df: int, everywhere: FloatArray | None, ok: BoolArray
 ) -> tuple[FloatArray, float]:
-    """Least squares on a natural spline of x: fitted values for every feature, and the residual mean square."""
+    """Least squares on a natural spline of x: fitted values for every feature, and the residual mean square.
+
+    Few values far out make the columns of the basis nearly dependent; own_fit drops those that R's lm.fit would.
+    """
     basis = natural_spline(x, basis_df)
     design = basis(x)
-    q, r, pivot = scipy.linalg.qr(design, mode="economic", pivoting=True)
-    diagonal = np.abs(np.diag(r))
-    rank = int(np.count_nonzero(diagonal > 1e-7 * diagonal[0]))
-    qty = q[:, :rank].T @ y
-    fitted = q[:, :rank] @ qty
-    residual = y - fitted
-    spread = float(residual @ residual) / (y.size - rank)
+    beta, spread, _, _ = own_fit(design, y)
+    coefficients = np.nan_to_num(beta)
+    fitted = design @ coefficients
     if everywhere is None:
         return fitted, spread
-    coefficients = np.zeros(basis.df)
-    coefficients[pivot[:rank]] = scipy.linalg.solve_triangular(r[:rank, :rank], qty)
     out = np.full(ok.shape, np.nan)
     out[ok] = fitted
     rest = ~ok & ~np.isnan(everywhere)

@@ -94,6 +94,30 @@ def test_contrast_against_a_reference_without_values_is_not_a_silent_number() ->
     assert np.isnan(exact.f_quadratic[5])
 
 
+def test_other_effects_stay_where_a_feature_lacks_the_reference() -> None:
+    """Only the levels and the constant can't be told apart; the slopes of the others have no part in that."""
+    rng = np.random.default_rng(4)
+    level = np.arange(N) % 3
+    year, score = 2021.0 + rng.integers(-8, 9, N), rng.normal(0, 1e-9, N)
+    matrix = np.column_stack([np.ones(N), level == 1, level == 2, year, score]).astype(float)
+    values = _values()
+    for feature in range(20):
+        values[(level == 0) | (rng.random(N) < 0.3), feature] = np.nan
+    fit, design = _fit(matrix, values), linear_design(matrix)
+    weights = np.array([[0, 0, 0, 1.0, 0], [0, 0, 0, 0, 1.0], [0, 0, 0, -2.0, 1.0], [0, 1.0, 0, 0, 0]]).T
+    tested = contrast_fit(fit, design, weights)
+    assert np.isnan(tested.effects[3, :20]).all() and np.isnan(tested.f_quadratic[:20]).all()
+    for feature in range(20):
+        there = np.isfinite(values[:, feature])
+        known = matrix[there][:, [0, 1, 3, 4]]
+        year_effect, score_effect = (
+            np.linalg.lstsq(known / np.abs(known).max(axis=0), values[there, feature], rcond=None)[0][2:]
+            / np.abs(known).max(axis=0)[2:]
+        )
+        expected = [year_effect, score_effect, score_effect - 2 * year_effect]
+        np.testing.assert_allclose(tested.effects[:3, feature], expected, rtol=1e-8)
+
+
 def test_no_residual_degrees_of_freedom_leaves_the_variance_missing() -> None:
     matrix = _design()[[0, 31, 32]]
     fit = _fit(matrix, _values()[:3])

@@ -136,6 +136,16 @@ def test_f_test_of_one_contrast_is_the_squared_t(features):
     np.testing.assert_allclose(p, found.p_value[0], rtol=1e-9)
 
 
+def test_trend_with_a_mean_far_out():
+    """The columns that are dropped from the basis are those of lm.fit: fitFDist(v, 6, covariate=x) of limma 3.54.1."""
+    x = np.append(np.arange(1977.0, 2023.0), 1e9)
+    variance = 1 + np.arange(1, 48) * 7 % 11 / 5 + (x > 2000)
+    prior = fit_f_dist(variance, 6.0, x)
+    assert prior.df_prior == math.inf
+    wanted = [2.380216783701395, 2.649823787155872, 3.9384110910724255, 4.768931686345246]
+    np.testing.assert_allclose(np.asarray(prior.s2_prior)[[0, 23, 45, 46]], wanted, rtol=1e-8)
+
+
 def test_natural_spline_is_straight_outside():
     x = np.linspace(0.0, 10.0, 50)
     basis = natural_spline(x, 4)
