@@ -72,6 +72,11 @@ def fit_threshold(
     return upper_share(own, weights, coverage, beyond=0.0)
 
 
+def fewest_persons(coverage: float) -> int:
+    """The fewest persons whose threshold leaves any class out of any set: N >= coverage / (1 - coverage)."""
+    return max(1, int(np.ceil((coverage - _TOLERANCE) / (1 - coverage))))
+
+
 def upper_share(values: FloatArray, weights: FloatArray, share: float, beyond: float) -> float:
     """The largest of `values` with weight >= share (W + 1) at or above it, W the sum of weights; else `beyond`."""
     order = np.lexsort((weights, values))[::-1]

@@ -161,6 +161,7 @@ def check_persons(labelled: Labelled, spec: TrainSpec) -> list[str]:
             f"{'core ' if labelled.strata is not None and spec.core else ''}persons of each class, and {told}. "
             "Ask for fewer `folds`, leave these samples out with `samples`, or join classes in a sample column."
         )
+    warnings += _coverage_warnings(spec, frame)
     several = frame.groupby(PERSON)[LABEL].nunique()
     if n := int((several > 1).sum()):
         warnings.append(
@@ -174,6 +175,25 @@ def check_persons(labelled: Labelled, spec: TrainSpec) -> list[str]:
     elif n := int(frame[PERSON].str.startswith(ALONE).sum()):
         warnings.append(f"{n:,} samples have no entry in {labelled.person_column!r} and count as persons of their own")
     return warnings
+
+
+def _coverage_warnings(spec: TrainSpec, frame: pd.DataFrame) -> list[str]:
+    """What a coverage asks for that so few persons can't tell: every class is then in every set."""
+    from sjd_dask.classify.conformal import fewest_persons
+
+    persons, least = frame[PERSON].nunique(), fewest_persons(spec.coverage)
+    judged = persons - -(-persons // spec.folds.outer)
+    if persons < least:
+        return [
+            f"`coverage: {spec.coverage:g}` takes at least {least:,} persons, and there are {persons:,}: every class "
+            "will be in every set, so that no sample is called. Ask for less, or train on more persons"
+        ]
+    if judged < least:
+        return [
+            f"`coverage: {spec.coverage:g}` takes at least {least:,} persons, and some outer folds train on "
+            f"{judged:,}: there no sample is called, so the metrics say too little of the final model's calls"
+        ]
+    return []
 
 
 def _drop(facts: dict[str, Any], reason: str, count: int) -> None:

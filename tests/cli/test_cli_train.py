@@ -14,6 +14,8 @@ import pytest
 from jobs_helpers import bring, write_npz
 
 from sjd_dask.jobs import bundle
+from sjd_dask.jobs.driver import prepare
+from sjd_dask.jobs.spec import parse_spec
 from sjd_dask.runtime.here import Here
 from sjd_dask.store.cohort import open_cohort
 
@@ -130,6 +132,19 @@ def test_a_model_from_the_command_line(sjd: Sjd, home: Path, cluster: Any) -> No
     assert page.code == 0 and "classes" in (home / "model.html").read_text(encoding="utf-8"), page.err
 
 
+def test_a_coverage_that_so_few_persons_cannot_tell_is_said(home: Path) -> None:
+    n = scene.PERSONS
+
+    def warned(coverage: float) -> list[str]:
+        spec = {**scene.TRAIN, **FEW, "cohort": str(home / "cohort"), "coverage": coverage}
+        return [one for one in prepare(parse_spec(spec, "spec"), Path()).warnings if one.startswith("`coverage")]
+
+    assert warned(0.8) == []
+    (none,), (half,) = warned(1 - 1 / (n + 2)), warned(1 - 1 / (n + 1))
+    assert f"at least {n + 1} persons, and there are {n}" in none and "no sample is called" in none
+    assert f"at least {n} persons, and some outer folds train on {n // 2}" in half
+
+
 def test_the_size_of_the_panel_is_chosen_and_told(sjd: Sjd, home: Path) -> None:
     keys = {"panel": {"size": "auto", "prefilter": 60}, "model": "shrunken_centroid"}
     planned = run(sjd, home, command="plan", output="sized", **keys)
@@ -179,9 +194,6 @@ def test_a_batch_that_a_fold_holds_out_waits(sjd: Sjd, home: Path) -> None:
 
 def _together(home: Path, seed: int) -> bool:
     """Whether a fold of this seed holds out both persons of the small batch."""
-    from sjd_dask.jobs.driver import prepare
-    from sjd_dask.jobs.spec import parse_spec
-
     spec = {**scene.TRAIN, **FEW, "layer": "layers/small", "cohort": str(home / "cohort"), "seed": seed}
     job: Any = prepare(parse_spec(spec, "spec"), Path())
     where = dict(zip(job.labelled.frame.index, job.folds[0], strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sjd_dask.classify.conformal import fit_threshold, person_weights, sets
+from sjd_dask.classify.conformal import fewest_persons, fit_threshold, person_weights, sets
 from sjd_dask.errors import DataError
 
 
@@ -23,6 +23,16 @@ def test_threshold_by_hand() -> None:
     # Ten would be needed for a coverage of 0.91: there is no such threshold, and all classes are in.
     assert fit_threshold(p, labels, persons, 0.91) == 0.0
     assert sets(p, 0.0).all()
+
+
+@pytest.mark.parametrize("coverage", [0.51, 0.6, 2 / 3, 0.8, 0.9, 0.95, 0.99])
+def test_fewest_persons_are_those_whose_threshold_leaves_a_class_out(coverage: float) -> None:
+    n = fewest_persons(coverage)
+    for count, there in ((n, True), (n - 1, False)):
+        p, labels = _own([0.7] * count)
+        if count:
+            persons = np.array([f"p{i}" for i in range(count)])
+            assert (fit_threshold(p, labels, persons, coverage) > 0) == there
 
 
 def test_a_person_counts_once() -> None:
