@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +23,11 @@ from sjd_dask.cli.options import (
 from sjd_dask.errors import DataError
 
 commands = Commands()
+
+SampleColumnOption = Annotated[
+    str | None,
+    typer.Option("--sample-column", metavar="COLUMN", help="Id column of SHEET; default: sample_id, else the first."),
+]
 
 
 @commands.command()
@@ -69,17 +73,36 @@ def ingest(
         typer.Option("--features", metavar="TABLE", help="Feature table: declares and reconciles the features."),
     ] = None,
     rows: Annotated[
-        str | None, typer.Option("--rows", metavar="features|samples", help="What the rows of MATRIX are.")
+        str | None,
+        typer.Option(
+            "--rows",
+            metavar="features|samples",
+            help="What the rows of MATRIX are; default: features in text and Parquet, else what the file says.",
+        ),
     ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Corrected samples take the place of those published.")
     ] = False,
     dtype: Annotated[
-        str | None, typer.Option("--dtype", help="Keep (`source`) or lower (`float32`) the stored type.")
+        str | None,
+        typer.Option(
+            "--dtype",
+            help="Keep (`source`) or lower (`float32`) the stored type; default: betas as uint16 within 8e-6, counts "
+            "as the smallest whole numbers that hold them, others as in MATRIX.",
+        ),
     ] = None,
-    scale: Annotated[float | None, typer.Option("--scale", help="Stored numbers are values times this.")] = None,
-    missing: Annotated[float | None, typer.Option("--missing", help="Code of a missing value.")] = None,
-    sample_column: Annotated[str | None, typer.Option("--sample-column", help="Id column of SHEET.")] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option("--scale", help="NPZ: stored numbers are values times this; default: what the file says."),
+    ] = None,
+    missing: Annotated[
+        float | None, typer.Option("--missing", help="NPZ: code of a missing value; default: what the file says.")
+    ] = None,
+    layer: Annotated[
+        str | None,
+        typer.Option("--layer", metavar="NAME", help="h5ad: a layer in place of X. Zarr: the variable to read."),
+    ] = None,
+    sample_column: SampleColumnOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -101,22 +124,25 @@ def ingest(
         scale=scale,
         missing=missing,
         sample_column=sample_column,
+        layer=layer,
         progress=progress,
     )
-    if as_json:
-        warn(report.warnings)
+    warn(report.warnings)
     emit(as_json, report.to_json(), "\n".join(report.lines()))
 
 
 @commands.command()
 def samples(
     cohort: CohortArgument,
-    sheet: Annotated[Path, typer.Argument(metavar="SHEET", help="CSV or TSV with a sample_id column.")],
-    sample_column: Annotated[str | None, typer.Option("--sample-column", help="Id column of SHEET.")] = None,
+    sheet: Annotated[
+        Path, typer.Argument(metavar="SHEET", help=".csv, .tsv (.gz) or .parquet with a sample_id column.")
+    ],
+    sample_column: SampleColumnOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Add or correct sample columns by sample_id; the history is kept."""
     from sjd_dask.store.cohort import open_cohort
+    from sjd_dask.store.ingest.columns import mixed_columns
     from sjd_dask.store.ingest.sheets import read_sheet
 
     table = read_sheet(sheet, id_column=sample_column)
@@ -127,12 +153,14 @@ def samples(
         warn([f"{len(withdrawn):,} samples of withdrawn people were left out"])
     published = {name for assay in opened.assays() for name in opened.assay(assay).sample_ids()}
     waiting = [name for name in table.index if name not in published]
+    mixed = mixed_columns(opened.samples(), table)
     snapshot = opened.add_samples(table, message=f"sample sheet {sheet.name}") if len(table) else None
     for_people = f"{len(table):,} samples: " + (
         f"published in snapshot {snapshot}" if snapshot else "nothing new, unchanged"
     )
     if waiting:
-        print(f"sjd: warning: {len(waiting):,} are in no assay yet: {', '.join(waiting[:5])}", file=sys.stderr)
+        warn([f"{len(waiting):,} are in no assay yet: {', '.join(waiting[:5])}"])
+    warn(mixed)
     emit(
         as_json,
         {"n_samples": len(table), "n_withdrawn": len(withdrawn), "snapshot": snapshot, "in_no_assay": waiting},
@@ -212,6 +240,10 @@ def compact(
 def gc(
     cohort: CohortArgument,
     grace: Annotated[float, typer.Option("--grace", min=0, help="Hours a retired segment is kept.")] = 24.0,
+    keep_nights: Annotated[
+        int | None,
+        typer.Option("--keep-nights", metavar="N", min=1, help="Of older nights keep the changes only. Default: all."),
+    ] = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -219,7 +251,7 @@ def gc(
     from sjd_dask.store.cohort import open_cohort
     from sjd_dask.store.gc import gc as collect
 
-    done = collect(open_cohort(cohort), grace_hours=grace, dry_run=dry_run).to_json()
+    done = collect(open_cohort(cohort), grace_hours=grace, dry_run=dry_run, keep_nights=keep_nights).to_json()
     emit(as_json, done, text.gc_text(done))
 
 

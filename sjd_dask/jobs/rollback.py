@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sjd_dask import names
+from sjd_dask.errors import DataError
 
 if TYPE_CHECKING:
     from sjd_dask.jobs.night_state import Night
@@ -78,6 +79,7 @@ def _outputs(cohort: Cohort, change: Change) -> list[_Output]:
         now, again = night(live, output), night(later, output)
         if now is None or (again is not None and now.ref == again.ref):
             continue
+        _check_there(cohort, change, output, 0 if again is None else again.version)
         made.append(
             _Output(
                 output,
@@ -88,6 +90,18 @@ def _outputs(cohort: Cohort, change: Change) -> list[_Output]:
             )
         )
     return made
+
+
+def _check_there(cohort: Cohort, change: Change, output: str, version: int) -> None:
+    """Refuse where the night that would be published again is an old one whose tables are gone."""
+    removed = {one: by for one, by in cohort.removed_versions(names.CLASSES, output).items() if one > version}
+    if removed:
+        newest = max(removed)
+        raise DataError(
+            f"snapshot {change.snapshot} ({change.message}) can't be taken back: the night before it, "
+            f"{names.CLASSES}/{output}@{newest}, was removed in snapshot {removed[newest]} (sjd gc --keep-nights); "
+            "nothing was changed"
+        )
 
 
 def _item(output: _Output, change: Change, why: str) -> ResultItem:

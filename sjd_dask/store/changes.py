@@ -8,7 +8,7 @@ import pandas as pd
 
 from sjd_dask import names
 from sjd_dask.store.catalogue import calls as call_records
-from sjd_dask.store.catalogue import nights, rollback, tombstones
+from sjd_dask.store.catalogue import nights, retention, rollback, tombstones
 from sjd_dask.store.catalogue.nights import Arrival, CallChanges, PublishedNight
 from sjd_dask.store.catalogue.rollback import Change, RolledBack
 from sjd_dask.store.catalogue.samples import withdrawn_samples
@@ -106,6 +106,11 @@ class Changes:
             There is none.
         """
         return rollback.find_change(self.catalogue, target)
+
+    def removed_versions(self, kind: str, name: str) -> dict[int, int]:
+        """Versions of a result that ``sjd gc --keep-nights`` removed, and the changes that did it."""
+        with self.catalogue.read() as connection:
+            return retention.removed_versions(connection, kind, name)
 
     def rollback(
         self,

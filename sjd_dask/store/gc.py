@@ -12,8 +12,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sjd_dask.errors import SpecError
 from sjd_dask.store.bundle import BUNDLES
 from sjd_dask.store.catalogue import tables as t
+from sjd_dask.store.catalogue.retention import old_nights, reading_run, remove_nights
 from sjd_dask.store.catalogue.runs import Run, list_runs, run_of
 from sjd_dask.store.catalogue.session import now
 from sjd_dask.store.catalogue.staging import drop_staging, list_staging
@@ -24,7 +26,8 @@ from sjd_dask.store.segment import is_layer_key, remove_segment, segment_path
 
 @dataclass(frozen=True)
 class Removed:
-    """One removed thing: kind (segment, staging, orphan, table, bundle, features, parts), its place, and its bytes."""
+    """One removed thing: kind (segment, staging, orphan, night, table, bundle, features, parts), its place, and its
+    bytes. The bytes of a night are those of its tables, which are things of their own once it has left."""
 
     kind: str
     path: str
@@ -54,7 +57,7 @@ class GcReport:
         }
 
 
-def gc(cohort: Cohort, grace_hours: float = 24.0, dry_run: bool = False) -> GcReport:
+def gc(cohort: Cohort, grace_hours: float = 24.0, dry_run: bool = False, *, keep_nights: int | None = None) -> GcReport:
     """Remove what nothing refers to.
 
     Parameters
@@ -63,15 +66,32 @@ def gc(cohort: Cohort, grace_hours: float = 24.0, dry_run: bool = False) -> GcRe
         How long retired segments and unknown files are kept, for readers that are not runs.
     dry_run : bool
         Only say what would be removed.
+    keep_nights : int, optional
+        Also remove the tables ``classes/NAME`` and ``reported/NAME`` of nights but for so many of the newest of each
+        NAME, and for versions that another result names. The changes of all nights and the history of calls stay. A
+        night can be taken back as long as the one before it is there.
 
     Returns
     -------
     GcReport
         Retired segments that no live run can be reading, leftovers of dead writers, tables, bundles and feature tables
         without a reference, parts of published and cancelled runs. `kept` says what waits, and why.
+
+    Raises
+    ------
+    SpecError
+        `keep_nights` below 1.
+    Busy
+        With `keep_nights`: a night or a withdrawal is at work. Nothing was removed.
     """
+    if keep_nights is not None and keep_nights < 1:
+        raise SpecError(
+            f"keep_nights is {keep_nights}; the newest night is what the next one goes on from: keep 1 or more"
+        )
     report = GcReport(dry_run)
     before = now() - grace_hours * 3600
+    if keep_nights is not None:
+        _nights(cohort, report, keep_nights)
     _retired_segments(cohort, report, before)
     _dead_writers(cohort, report)
     _orphans(cohort, report, before)
@@ -79,6 +99,23 @@ def gc(cohort: Cohort, grace_hours: float = 24.0, dry_run: bool = False) -> GcRe
     _features(cohort, report, before)
     _parts(cohort, report, before)
     return report
+
+
+def _nights(cohort: Cohort, report: GcReport, keep: int) -> None:
+    if report.dry_run:
+        with cohort.catalogue.read() as connection:
+            old = old_nights(connection, keep)
+    else:
+        with cohort.lease() as lease, cohort.catalogue.write() as connection:
+            lease.check(connection)
+            if run := reading_run(connection):
+                report.kept.append(f"old nights: run {run} may be reading one")
+                return
+            old = old_nights(connection, keep)
+            remove_nights(connection, old)
+    report.kept += [f"{ref}: another result was made from it" for ref in old.kept]
+    # What is removed is counted below, as tables.
+    report.items += [Removed("night", ref, size if report.dry_run else 0) for _, ref, size in old.live]
 
 
 def _size(cohort: Cohort, folder: str) -> int:

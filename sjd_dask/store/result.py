@@ -75,6 +75,8 @@ class Result:
             raise SpecError(f"{name!r} of {self.ref} is a file of arrays, not a table; it can't be read as one")
         if self.kind == "layers":
             raise SpecError(f"{self.ref} is a matrix, not a table; open it with cohort.layer({self.ref!r})")
+        if not self.record.files:
+            raise SpecError(f"the tables of {self.ref} were removed, as an old night's (sjd gc --keep-nights)")
         raise SpecError(f"{self.ref} has no table {name!r}; it has: {', '.join(self.tables) or 'none'}")
 
     @property

@@ -447,3 +447,105 @@ def test_withdrawn_people_do_not_come_back(cohort: Cohort, tmp_path: Path) -> No
     hashes = plain.keyed_hashes(["P7", "s8"])
     assert len(set(hashes)) == 2 and hashes != create_cohort(tmp_path / "other").keyed_hashes(["P7", "s8"])
     verify(plain)
+
+
+# -- old nights --------------------------------------------------------------------------------------------------------
+
+
+def whole(name: str, *samples: str) -> list[Any]:
+    """Tables of a night; another for each, since equal ones share a file."""
+    table = pa.table({"sample_id": [*samples, name]})
+    return [(kind, "calls", {"table": table}, {}) for kind in ("classes", "reported", "changes")]
+
+
+def tables_of(cohort: Cohort) -> dict[str, bool]:
+    """Every result of today, and whether its table can be read."""
+    return {one.ref: one.table().num_rows > 0 for one in cohort.results()}
+
+
+def test_old_nights_leave_and_their_changes_stay(cohort: Cohort) -> None:
+    for number in range(5):
+        made = night(cohort, f"n{number}", number, items=whole(f"n{number}"), calls=CallChanges("calls", [], [
+            call("s1", "A" if number % 2 else "B")]))  # fmt: skip
+    # A test that was made from one of them, and a table of somebody else under the same name.
+    cohort.publish_result("associations", "x", {"table": pa.table({"a": [1]})}, {"spec": {"labels": "classes/calls@2"}})
+    cohort.publish_result("classes", "other", {"table": pa.table({"a": [1]})}, {})
+    before, history = cohort.snapshot(), cohort.call_history("calls")
+    planned = gc(cohort, 0, dry_run=True, keep_nights=2)
+    assert cohort.snapshot() == before and len(tables_of(cohort)) == 17
+    done = gc(cohort, 0, keep_nights=2)
+    gone = ["classes/calls@1", "reported/calls@1", "reported/calls@2", "classes/calls@3", "reported/calls@3"]
+    for one in (planned, done):
+        assert [item.path for item in one.items if item.kind == "night"] == gone
+        assert one.kept == ["classes/calls@2: another result was made from it"]
+    assert planned.n_bytes == done.n_bytes > 0 and sum(item.kind == "table" for item in done.items) == 5
+    assert tables_of(cohort).keys() == {
+        *(f"changes/calls@{i}" for i in range(1, 6)), "classes/calls@2", "associations/x@1", "classes/other@1",
+        *(f"{kind}/calls@{i}" for kind in ("classes", "reported") for i in (4, 5)),
+    }  # fmt: skip
+    assert verify(cohort, raise_errors=False).problems == []
+    pd.testing.assert_frame_equal(cohort.call_history("calls"), history)
+    with pytest.raises(SpecError, match=r"classes/calls@3 was removed in snapshot \d+, as an old night"):
+        cohort.result("classes/calls@3")
+    with pytest.raises(SpecError, match="were removed, as an old night's"):
+        cohort.result("classes/calls@3", before).table()
+    # Nothing more to do; what was removed can't come back; the newest night can be taken back, and come again.
+    assert [one for one in gc(cohort, 0, keep_nights=2).items if one.kind == "night"] == []
+    with pytest.raises(DataError, match="tables of old nights that it removed are gone"):
+        cohort.rollback(before + 1)
+    undone = cohort.rollback(made.snapshot)
+    assert undone.refs == ["changes/calls@5", "classes/calls@5", "reported/calls@5"]
+    gc(cohort, 0, keep_nights=2)
+    cohort.rollback(undone.snapshot)
+    assert tables_of(cohort)["classes/calls@5"] and tables_of(cohort)["reported/calls@5"]
+    assert night(cohort, "n5", 5, items=whole("n5")).refs[0] == "classes/calls@6"
+
+
+def test_nights_that_were_taken_back_for_good_leave_too(plain: Cohort) -> None:
+    for number in range(4):
+        made = night(plain, f"n{number}", plain_newest(plain), items=whole(f"n{number}"))
+        if number == 1:
+            plain.rollback(made.snapshot)
+    stored = sum(item.kind == "table" for item in gc(plain, 0, keep_nights=2).items)
+    # Of the first night two, and of the one that was taken back two: nobody gets there any more.
+    assert stored == 4 and sorted(plain.removed_versions("classes", "calls")) == [1]
+    with pytest.raises(SpecError, match="1 or more"):
+        gc(plain, keep_nights=0)
+    with plain.lease(), pytest.raises(Busy):
+        gc(plain, keep_nights=1)
+    claim_run(plain.catalogue, "reader", job="compare", output="x", spec={})
+    busy = gc(plain, 0, keep_nights=1)
+    assert "may be reading" in busy.kept[0] and busy.items == []
+
+
+def test_removing_old_nights_may_be_stopped_anywhere(plain: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(4):
+        night(plain, f"n{number}", number, items=whole(f"n{number}"))
+    shown = tables_of(plain)
+
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("sjd_dask.store.gc.remove_nights", stopped)
+        gc(plain, 0, keep_nights=1)
+    assert tables_of(plain) == shown
+    deleted: list[str] = []
+    delete = type(plain.files).delete
+
+    def twice(files: Any, path: str) -> None:
+        if len(deleted) == 2:
+            raise KeyboardInterrupt
+        deleted.append(path)
+        delete(files, path)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(type(plain.files), "delete", twice)
+        gc(plain, 0, keep_nights=1)
+    assert verify(plain, raise_errors=False).problems == [] and all(tables_of(plain).values())
+    rest = [item.kind for item in gc(plain, 0, keep_nights=1).items]
+    assert rest == ["table"] * 4 and len(deleted) == 2
+
+
+def plain_newest(cohort: Cohort) -> int:
+    return max((one.version for one in cohort.results() if one.kind == "classes"), default=0)

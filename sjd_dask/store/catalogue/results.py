@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from sjd_dask.errors import DataError, SpecError
 from sjd_dask.store.catalogue import tables as t
+from sjd_dask.store.catalogue.retention import removed_text, removed_versions
 from sjd_dask.store.catalogue.runs import set_if_held
 from sjd_dask.store.catalogue.session import Catalogue, as_of, new_snapshot
 from sjd_dask.store.segment import check_name
@@ -136,6 +137,9 @@ def find_result(catalogue: Catalogue, ref: str, snapshot: int | None = None) -> 
             .where(as_of(t.results, snapshot))
             .order_by(results.kind, results.name, results.version)
         ).all()
+        removed = removed_versions(connection, kind, name) if version is not None else {}
+    if version in removed:
+        raise SpecError(removed_text([ref], removed[version]))
     there = ", ".join(f"{one[0]}/{one[1]}@{one[2]}" for one in known[:10]) or "none yet"
     raise SpecError(f"this cohort has no result {ref!r}; it has: {there}{', ...' if len(known) > 10 else ''}")
 

@@ -19,6 +19,7 @@ from sjd_dask.store.catalogue import tables as t
 from sjd_dask.store.catalogue.nights import check_newest
 from sjd_dask.store.catalogue.promotions import ROLLBACK
 from sjd_dask.store.catalogue.results import NewResult, insert_result, new_result_id, next_version
+from sjd_dask.store.catalogue.retention import RETENTION
 from sjd_dask.store.catalogue.session import Catalogue, in_pieces, new_snapshot, now, undone_changes, who_am_i
 from sjd_dask.store.segment import is_layer_key
 
@@ -36,6 +37,7 @@ _CHAINED: Final = ("night", "layer")
 _FINAL: Final = {
     "compact": "it moved rows to other segments and changed no value, so there is nothing to take back",
     "withdraw": "people who were withdrawn are removed everywhere; nothing of them is left that could come back",
+    RETENTION: "the tables of old nights that it removed are gone",
 }
 
 
