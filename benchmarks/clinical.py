@@ -115,19 +115,24 @@ def _in_parts(frame: pd.DataFrame, measures: list[str], options: Any) -> list[di
     """All measures in parts on workers that are up, and the whole command."""
     from sjd_dask.jobs.clinical_sheet import ClinicalSheet
     from sjd_dask.jobs.score_partitions import score_in_partitions
-    from sjd_dask.jobs.sheet_files import write_table
+    from sjd_dask.jobs.table_writer import table_writer, write_table
     from sjd_dask.runtime.cluster import open_cluster
 
     chosen = [MEASURES[name] for name in measures]
     target = options.folder / "scores.parquet"
     rows = []
     with open_cluster("local", workers=options.workers) as cluster:
-        small = frame.head(4000)
-        score_in_partitions(ClinicalSheet(small), Sheet.read(small), chosen, {}, target, cluster, partition_rows=500)
+
+        def run(part: pd.DataFrame, size: int | None = None) -> None:
+            with table_writer(target) as write:
+                opened, sheet = ClinicalSheet(part), Sheet.read(part)
+                score_in_partitions(opened, sheet, chosen, {}, target, write, cluster, partition_rows=size)
+
+        run(frame.head(4000), 500)
         seconds = []
         for _ in range(options.repeat):
             begin = time.perf_counter()
-            score_in_partitions(ClinicalSheet(frame), Sheet.read(frame), chosen, {}, target, cluster)
+            run(frame)
             seconds.append(time.perf_counter() - begin)
         rows.append({"what": f"all, {options.workers} workers that are up", "seconds": min(seconds)})
     path = write_table(frame, options.folder / "sheet.parquet")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,8 +24,9 @@ from sjd_dask import names
 from sjd_dask.clinical.columns import column_dictionary
 from sjd_dask.clinical.measures import Measure, score
 from sjd_dask.clinical.visits import rows_asked
-from sjd_dask.errors import DataError, SpecError
+from sjd_dask.errors import DataError, Interrupted, SpecError
 from sjd_dask.jobs.score_table import as_table
+from sjd_dask.runtime.events import Event, PartitionDone
 from sjd_dask.runtime.parts import PartStore
 from sjd_dask.runtime.plan import Partition
 from sjd_dask.store.files import Files, writing
@@ -57,11 +59,12 @@ def score_in_partitions(
     chosen: Sequence[Measure],
     options: Mapping[str, Any],
     target: Path,
+    take: Callable[[pa.Table], None],
     cluster: str | Path | Cluster | Here = "local",
     workers: int | None = None,
     partition_rows: int | None = None,
-) -> pa.Table:
-    """Scores of all rows, in the sheet's order.
+) -> None:
+    """Scores of all rows, handed over piece by piece in the sheet's order.
 
     Parameters
     ----------
@@ -72,15 +75,13 @@ def score_in_partitions(
         Of the measures; nothing among them may depend on the rows of a part.
     target : path
         The file that will be written: parts lie beside it meanwhile.
+    take : callable
+        Is given the next rows as `score_table.as_table` makes them, while later ones are computed; from another thread,
+        one call at a time.
     cluster, workers
         See `runtime.cluster.open_cluster`; or a cluster that is open.
     partition_rows : int, optional
         Rows of a partition, about.
-
-    Returns
-    -------
-    pyarrow.Table
-        As `score_table.as_table` makes it.
     """
     from sjd_dask.runtime.cluster import open_cluster
     from sjd_dask.runtime.execute import run_partitions
@@ -101,19 +102,70 @@ def score_in_partitions(
         parts = PartStore(Files(folder), "score", 1)
         is_open = not isinstance(cluster, (str, Path))
         with nullcontext(cluster) if is_open else open_cluster(cluster, workers=workers) as running:
+            pieces = stack.enter_context(_Pieces(folder, partitions, take if order is None else None))
             try:
-                run_partitions(running, score_part, work, partitions, parts)
+                run_partitions(
+                    running, score_part, work, partitions, parts, on_event=pieces.listen, should_stop=pieces.failed
+                )
+            except Interrupted:
+                pieces.finish()  # where a piece could not be written, that is why
+                raise
             except (DataError, SpecError):  # told of the whole sheet, not of a part
                 if problems:
                     raise problems[0] from None
                 score(sheet, [one.name for one in chosen], definitions=opened.definitions, **options)
                 raise
-        table = pa.concat_tables(_scores(folder, one) for one in partitions).unify_dictionaries()
-    if order is None:
-        return table
+            pieces.finish()
+        if order is not None:
+            _in_order(folder, partitions, order, take)
+
+
+class _Pieces:
+    """Scores of parts that are done, handed over in order by a thread of its own while others are computed."""
+
+    def __init__(self, folder: str, partitions: Sequence[Partition], take: Callable[[pa.Table], None] | None) -> None:
+        self._folder, self._take = folder, take
+        self._waiting = list(reversed(partitions))
+        self._done: set[int] = set()
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._handed: list[Future[None]] = []
+
+    def __enter__(self) -> _Pieces:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def listen(self, event: Event) -> None:
+        if not isinstance(event, PartitionDone) or self._take is None:
+            return
+        self._done.add(event.index)
+        while self._waiting and self._waiting[-1].index in self._done:
+            self._handed.append(self._thread.submit(self._hand, self._waiting.pop()))
+
+    def _hand(self, partition: Partition) -> None:
+        assert self._take is not None
+        self._take(_scores(self._folder, partition))
+        Path(_path(self._folder, partition, "scores")).unlink()
+
+    def failed(self) -> bool:
+        return any(one.done() and one.exception() is not None for one in self._handed)
+
+    def finish(self) -> None:
+        """Wait, and raise what went wrong."""
+        for one in self._handed:
+            one.result()
+
+
+def _in_order(
+    folder: str, partitions: Sequence[Partition], order: np.ndarray, take: Callable[[pa.Table], None]
+) -> None:
+    """Rows of parts that hold other persons each, back in the sheet's order."""
+    table = pa.concat_tables(_scores(folder, one) for one in partitions).unify_dictionaries()
     back = np.empty(len(order), dtype=np.int64)
     back[order] = np.arange(len(order))
-    return table.take(pa.array(back))
+    for start in range(0, len(back), PARTITION_ROWS):
+        take(table.take(pa.array(back[start : start + PARTITION_ROWS])))
 
 
 def _cut(frame: pd.DataFrame, by_person: bool, size: int) -> tuple[np.ndarray | None, list[int]]:
@@ -125,6 +177,10 @@ def _cut(frame: pd.DataFrame, by_person: bool, size: int) -> tuple[np.ndarray | 
     person, _ = pd.factorize(frame[names.PERSON_ID])
     alone = person < 0
     person[alone] = person.max(initial=-1) + 1 + np.arange(alone.sum())
+    starts = np.flatnonzero(np.append(True, person[1:] != person[:-1]))
+    if len(starts) == int(person.max(initial=-1)) + 1:  # a person's rows lie together: cut between persons
+        at = np.searchsorted(starts, [n * i // n_parts for i in range(n_parts)])
+        return None, [*np.append(starts, n)[at].tolist(), n]
     part = person % n_parts
     order = np.argsort(part, kind="stable")
     return order, [0, *np.cumsum(np.bincount(part, minlength=n_parts)).tolist()]
@@ -171,10 +227,12 @@ def _arrow(frame: pd.DataFrame) -> pa.Table:
     """Columns of mixed values as text, which is read as it would be in the sheet."""
     arrays = []
     for name in frame.columns:
+        column = frame[name]
         try:
-            arrays.append(pa.array(frame[name], from_pandas=True))
+            plain = isinstance(column.dtype, np.dtype) and column.dtype.kind == "f"  # NaN stays NaN, nothing is copied
+            arrays.append(pa.array(column.to_numpy()) if plain else pa.array(column, from_pandas=True))
         except (pa.ArrowInvalid, pa.ArrowTypeError):
-            text = frame[name].astype(object)
+            text = column.astype(object)
             arrays.append(pa.array(text.map(str).where(text.notna(), None), pa.string(), from_pandas=True))
     return pa.table(arrays, names=[str(one) for one in frame.columns])
 

@@ -21,11 +21,13 @@ from sjd_dask.clinical.visits import rows_asked
 from sjd_dask.errors import SpecError
 from sjd_dask.jobs.clinical_sheet import open_sheet
 from sjd_dask.jobs.score_models import prepare
-from sjd_dask.jobs.score_summary import summarise
+from sjd_dask.jobs.score_summary import Summary
 from sjd_dask.jobs.score_table import as_table
-from sjd_dask.jobs.sheet_files import check_writable, write_json, write_table
+from sjd_dask.jobs.table_writer import check_writable, table_writer, write_json
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from sjd_dask.clinical.sheet import Sheet
     from sjd_dask.runtime.cluster import Cluster
     from sjd_dask.runtime.here import Here
@@ -149,21 +151,27 @@ def score_sheet(
         partitioned=partitioned,
     )  # fmt: skip
     given = _checked_options(chosen, prepared.options)
-    if partitioned:
-        from sjd_dask.jobs.score_partitions import score_in_partitions
+    summary = Summary(chosen)
+    with table_writer(target) as write:
 
-        table = score_in_partitions(opened, sheet, chosen, given, target, cluster, workers, partition_rows)
-    else:
-        found = score(sheet, [one.name for one in chosen], definitions=opened.definitions, **given)
-        table = as_table(found, chosen)
-    write_table(table, target)
+        def take(table: pa.Table) -> None:
+            summary.add(table)
+            write(table)
+
+        if partitioned:
+            from sjd_dask.jobs.score_partitions import score_in_partitions
+
+            score_in_partitions(opened, sheet, chosen, given, target, take, cluster, workers, partition_rows)
+        else:
+            found = score(sheet, [one.name for one in chosen], definitions=opened.definitions, **given)
+            take(as_table(found, chosen))
     for file, content in prepared.files.items():
         write_json(content, file)
     return Scored(
         [str(target), *map(str, prepared.files)],
-        table.num_rows,
+        summary.n_rows,
         [one.name for one in chosen],
-        summarise(table, chosen),
+        summary.result(),
         [*notes, *prepared.notes],
         [
             *prepared.warnings,

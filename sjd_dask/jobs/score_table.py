@@ -77,8 +77,7 @@ def _array(column: pd.Series, kind: str) -> pa.Array:
 def _text(column: pd.Series) -> pa.Array:
     """Codes and the texts they stand for: states and reasons repeat themselves, and a table of them is mostly text."""
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
-        midnight = bool((column.dropna() == column.dropna().dt.normalize()).all())
-        column = column.dt.strftime("%Y-%m-%d" if midnight else "%Y-%m-%dT%H:%M:%S")
+        column = _days(column)
     codes, different = pd.factorize(column)
     try:
         texts = pa.array(different, pa.string())
@@ -87,6 +86,15 @@ def _text(column: pd.Series) -> pa.Array:
     if isinstance(texts, pa.ChunkedArray):
         texts = texts.combine_chunks()
     return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32), mask=codes < 0), texts)
+
+
+def _days(column: pd.Series) -> pd.Series:
+    """Days as ISO text, with the time where there is one: of each row by itself, whatever other rows have."""
+    codes, different = pd.factorize(column)
+    moments = pd.Series(different)
+    midnight = moments == moments.dt.normalize()
+    days, times = (moments.dt.strftime(form) for form in ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"))
+    return pd.Series(np.array([*days.where(midnight, times), None], dtype=object)[codes])
 
 
 def _plain(value: Any) -> str:

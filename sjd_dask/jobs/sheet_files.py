@@ -5,11 +5,8 @@ Reads a million rows in seconds, since nothing here works a row at a time.
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import json
-import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +18,23 @@ import pyarrow.parquet as pq
 
 from sjd_dask import names
 from sjd_dask.clinical.columns import column_dictionary
-from sjd_dask.errors import DataError, SpecError
-from sjd_dask.store.files import is_url, writing
+from sjd_dask.errors import DataError
+from sjd_dask.jobs.table_writer import (
+    PARQUET_ENDINGS,
+    TEXT_ENDINGS,
+    bare_ending,
+    check_writable,
+    write_json,
+    write_table,
+)
+from sjd_dask.store.files import is_url
 from sjd_dask.store.ingest.ids import name_some
 from sjd_dask.store.ingest.sheets import MISSING_WORDS
 from sjd_dask.store.ingest.sources.lines import LineReader
 from sjd_dask.store.ingest.sources.numbers import split_line
 from sjd_dask.store.ingest.sources.text import sniff_delimiter
 
-TEXT_ENDINGS = {".csv": ",", ".tsv": "\t", ".txt": "\t", ".tab": "\t"}
-PARQUET_ENDINGS = (".parquet", ".pq")
-WRITTEN = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".json")
-# Rows that are turned into text at a time.
-_BLOCK_ROWS = 65_536
-_GROUP_ROWS = 262_144
+__all__ = ["check_writable", "id_header", "read_table", "visit_numbers", "write_json", "write_table"]
 
 
 def id_header(name: str) -> bool:
@@ -86,7 +86,7 @@ def read_table(path: Path | str, *, is_id: Callable[[str], bool] = id_header) ->
         raise DataError(f"there is no file {file}.")
     elif file.suffix.lower() in PARQUET_ENDINGS:
         frame = _read_parquet(file)
-    elif _bare_ending(file) in TEXT_ENDINGS:
+    elif bare_ending(file) in TEXT_ENDINGS:
         frame = _read_text(file, is_id)
     else:
         raise DataError(
@@ -98,47 +98,6 @@ def read_table(path: Path | str, *, is_id: Callable[[str], bool] = id_header) ->
     if frame.empty:
         raise DataError(f"{file}: there is a header and no rows below it.")
     return _with_text_ids(frame, is_id)
-
-
-def write_table(frame: pd.DataFrame | pa.Table, path: Path | str) -> Path:
-    """Write a table to a file, whole or not at all.
-
-    Parameters
-    ----------
-    frame : DataFrame or Arrow table
-        The columns of a DataFrame are written, its index is not.
-    path : path
-        ``.csv``, ``.tsv`` (also ``.gz``), ``.parquet``, or ``.json`` (a list of rows, null where missing). In text a
-        float is the shortest number that reads back to the same bits, and a missing value an empty field.
-
-    Raises
-    ------
-    SpecError
-        Another ending, or no such folder.
-    """
-    target = Path(path)
-    check_writable(target)
-    with writing(str(target), "nothing was written"), _complete(target) as temporary:
-        _write(frame, target, temporary)
-    return target
-
-
-def write_json(content: Any, path: Path | str) -> Path:
-    """Plain data as a JSON file, whole or not at all."""
-    target = Path(path)
-    with writing(str(target), "nothing was written"), _complete(target) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return target
-
-
-def check_writable(path: Path) -> None:
-    """Refuse a file name before any work is done for it. See :func:`write_table`."""
-    if not path.name.lower().endswith(WRITTEN):
-        raise SpecError(f"{path.name!r} ends in none of {', '.join(WRITTEN)}: the ending chooses the format")
-    if not path.absolute().parent.is_dir():
-        raise SpecError(f"there is no folder {path.absolute().parent} to write {path.name} into: make it first")
-    if path.is_dir():
-        raise SpecError(f"{path} is a folder: name a file")
 
 
 # -- reading ------------------------------------------------------------------
@@ -196,7 +155,7 @@ def _read_text(file: Path, is_id: Callable[[str], bool]) -> pd.DataFrame:
 
 def _delimiter(file: Path, header: bytes, first: bytes) -> str:
     """What parts both header and first row into the same number of fields; the ending's own where that is no help."""
-    own = TEXT_ENDINGS[_bare_ending(file)]
+    own = TEXT_ENDINGS[bare_ending(file)]
     order = [own, *(one for one in "\t,;|" if one != own)]
     for one in order:
         width = len(split_line(header, one))
@@ -292,83 +251,3 @@ def _check_names(file: Path, columns: list[str]) -> None:
     repeated = sorted({one for one in columns if one and columns.count(one) > 1})
     if repeated:
         raise DataError(f"{file}: column names are repeated: {name_some(repeated)}. Rename them.")
-
-
-def _bare_ending(file: Path) -> str:
-    endings = [one.lower() for one in file.suffixes]
-    if endings and endings[-1] in (".gz", ".gzip"):
-        endings.pop()
-    return endings[-1] if endings else ""
-
-
-# -- writing ------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _complete(target: Path) -> Iterator[Path]:
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        yield temporary
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _write(frame: pd.DataFrame | pa.Table, target: Path, temporary: Path) -> None:
-    ending = _bare_ending(target)
-    # Arrow takes NaN of a frame as missing.
-    table = frame if isinstance(frame, pa.Table) else pa.Table.from_pandas(frame, preserve_index=False)
-    if ending == ".json":
-        rows = (json.dumps(row, ensure_ascii=False) for row in table.to_pylist())
-        temporary.write_text("[\n" + ",\n".join(rows) + "\n]\n", encoding="utf-8")
-        return
-    if ending == ".parquet":
-        # Without Arrow's own schema dictionary-encoded text is read back as text.
-        plain = table.replace_schema_metadata(None)
-        pq.write_table(
-            plain, temporary, compression="zstd", row_group_size=_GROUP_ROWS, store_schema=False, write_statistics=False
-        )
-        return
-    compression = "gzip" if target.suffix.lower() == ".gz" else None
-    with pa.output_stream(str(temporary), compression=compression) as stream:
-        delimiter = TEXT_ENDINGS[ending]
-        stream.write((delimiter.join(_quoted_name(one, delimiter) for one in table.column_names) + "\n").encode())
-        for batch in table.to_batches(max_chunksize=_BLOCK_ROWS):
-            fields = [_fields(column, delimiter) for column in batch.columns]
-            lines = pc.binary_join_element_wise(*fields, delimiter)
-            stream.write(("\n".join(lines.to_pylist()) + "\n").encode())
-
-
-def _quoted_name(name: str, delimiter: str) -> str:
-    text = pa.array([str(name)])
-    return str(_fields(text, delimiter)[0].as_py())
-
-
-def _fields(column: pa.Array, delimiter: str) -> pa.Array:
-    """A column as text fields, quoted where they need it."""
-    if not pa.types.is_dictionary(column.type):
-        coded = column.dictionary_encode()
-        if len(coded.dictionary) > len(column) // 4:
-            return _as_text(column, delimiter)
-        column = coded
-    # Each different value is made a text once.
-    texts = _as_text(column.dictionary, delimiter)
-    return pc.fill_null(texts.take(column.indices), "")
-
-
-def _as_text(column: pa.Array, delimiter: str) -> pa.Array:
-    if pa.types.is_floating(column.type):
-        # Arrow tells a missing number from NaN; in text both are an empty field.
-        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-    if pa.types.is_timestamp(column.type):
-        days = column.cast(pa.date32(), safe=False)
-        column = days if pc.all(pc.equal(days.cast(column.type), column)).as_py() is not False else column
-    text = pc.fill_null(column.cast(pa.string()), "")
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        return text
-    special = pc.match_substring_regex(text, f'["\r\n{delimiter}]')
-    if not pc.any(special).as_py():
-        return text
-    quoted = pc.binary_join_element_wise('"', pc.replace_substring(text, '"', '""'), '"', "")
-    return pc.if_else(special, quoted, text)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sjd_dask.clinical import MEASURES
-from sjd_dask.errors import DataError, SpecError
+from sjd_dask.errors import DataError, SjdError, SpecError
 from sjd_dask.jobs.score_sheet import score_sheet
 from sjd_dask.jobs.sheet_files import read_table, write_table
 from sjd_dask.runtime.here import Here
@@ -40,10 +40,17 @@ def scored(sheet: Path, out: Path, measures: list[str], **options: Any) -> pa.Ta
     return pq.read_table(out)
 
 
-@pytest.mark.parametrize("rows", [23])
-def test_scores_of_parts_are_those_of_the_whole(sheet: Path, tmp_path: Path, rows: int) -> None:
+@pytest.mark.parametrize("together", [False, True])
+def test_scores_of_parts_are_those_of_the_whole(sheet: Path, tmp_path: Path, together: bool) -> None:
+    frame = read_table(sheet)
+    if together:  # a person's rows in one place are cut by rows, and written while others are scored
+        frame = frame.sort_values("person_id", kind="stable")
+    frame.loc[frame.index[7], "date"] = "2021-05-06T10:30:00"
+    sheet = write_table(frame, tmp_path.parent / f"{tmp_path.name}.csv")
     whole = scored(sheet, tmp_path / "whole.parquet", SHEET_ONLY)
-    parts = scored(sheet, tmp_path / "parts.parquet", SHEET_ONLY, cluster=Here(), partition_rows=rows)
+    parts = scored(sheet, tmp_path / "parts.parquet", SHEET_ONLY, cluster=Here(), partition_rows=23)
+    assert parts["sample_id"].to_pylist() == frame["sample_id"].tolist()
+    assert parts["date"].to_pylist()[7:9] == ["2021-05-06T10:30:00", frame["date"].iloc[8]]
     assert whole.num_rows > 80 and parts.schema == whole.schema
     for name in whole.column_names:
         assert parts.column(name).combine_chunks().equals(whole.column(name).combine_chunks()), name
@@ -119,3 +126,15 @@ def test_what_is_refused_is_refused_of_the_whole_sheet(
         assert words in str(found.value)
         said.add(str(found.value))
     assert len(said) == 1 and not (tmp_path / "o.csv").exists()
+
+
+def test_a_piece_that_can_not_be_written_ends_the_run_and_leaves_nothing(
+    sheet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
+    with pytest.raises(SjdError, match="No space left"):
+        scored(sheet, tmp_path / "o.parquet", ["essdai"], cluster=Here(), partition_rows=23)
+    assert not list(tmp_path.iterdir())

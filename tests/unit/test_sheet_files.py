@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import gzip
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sjd_dask.errors import DataError, SpecError
 from sjd_dask.jobs.clinical_sheet import open_sheet
 from sjd_dask.jobs.mapping import read_mapping
 from sjd_dask.jobs.sheet_files import read_table, write_table
+from sjd_dask.jobs.table_writer import table_writer
 from sjd_dask.store.cohort import create_cohort
 
 
@@ -48,6 +51,26 @@ def test_a_written_table_reads_back_bit_for_bit(tmp_path: Path, ending: str) -> 
     assert [None if pd.isna(one) else bool(one) for one in found["flag"]] == [True, False, None, True]
     assert found["reason"].fillna("").tolist() == ["missing: renal, biological", "", "", "tab\there"]
     assert [one.name for one in tmp_path.iterdir()] == [f"t.{ending}"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv.gz", "json", "parquet"])
+def test_a_table_in_pieces_is_the_file_of_the_whole(tmp_path: Path, ending: str) -> None:
+    table = pa.Table.from_pandas(sample_frame(), preserve_index=False)
+    whole = write_table(table, tmp_path / f"whole.{ending}")
+    with table_writer(tmp_path / f"pieces.{ending}") as put:
+        for start, stop in ((0, 1), (1, 1), (1, 4)):
+            put(table.slice(start, stop - start))
+        assert not (tmp_path / f"pieces.{ending}").exists()
+    pieces = tmp_path / f"pieces.{ending}"
+    if ending == "parquet":
+        assert pq.read_table(pieces).equals(pq.read_table(whole))
+    else:
+        read = gzip.decompress if ending.endswith("gz") else bytes
+        assert read(pieces.read_bytes()) == read(whole.read_bytes())
+    with suppress(KeyboardInterrupt), table_writer(tmp_path / f"stopped.{ending}") as put:
+        put(table)
+        raise KeyboardInterrupt
+    assert sorted(one.name for one in tmp_path.iterdir()) == sorted([whole.name, pieces.name])
 
 
 def test_days_are_written_as_days(tmp_path: Path) -> None:
