@@ -96,6 +96,41 @@ def test_samples_command_adds_columns(cohort: Path, tables: Path, sjd: Sjd) -> N
     assert samples.loc["0001", "disease"] == "healthy"
 
 
+def test_a_column_that_becomes_text_is_named(cohort: Path, tables: Path, sjd: Sjd) -> None:
+    sheet = tables / "more.csv"
+    sheet.write_text("sample_id,age,disease\n0001,old,patient\n", encoding="utf-8")
+    done = sjd("samples", cohort, sheet)
+    assert done.code == 0 and done.out == "1 samples: published in snapshot 2\n"
+    assert "column 'age' held numbers and gets text" in done.err and "'old' of sample '0001'" in done.err
+    assert "disease" not in done.err
+    frame = pd.read_csv(tables / "betas.tsv", sep="\t", index_col=0)[["0003"]].rename(columns={"0003": "new"})
+    frame.to_csv(tables / "new.tsv", sep="\t")
+    sheet.write_text("sample_id,visit,disease\nnew,1,1\n", encoding="utf-8")
+    done = sjd("ingest", cohort, "meth", tables / "new.tsv", "--quantity", "beta", "--samples", sheet, "-q")
+    assert done.code == 0 and "column 'disease' held text and gets numbers" in done.err and "warning" not in done.out
+
+
+def test_a_layer_of_a_file_is_chosen_by_name(tables: Path, sjd: Sjd) -> None:
+    values = np.array([[1.0, 2.0], [3.0, 4.5]])
+    both = xr.Dataset(
+        {"raw": (("samples", "features"), values), "log": (("samples", "features"), np.log2(values))},
+        coords={
+            "sample_id": ("samples", np.array(["a", "b"], dtype=object)),
+            "feature_id": ("features", np.array(["f", "g"], dtype=object)),
+        },
+    )
+    both.to_zarr(tables / "two.zarr", consolidated=False)
+    sjd("init", tables / "two")
+    call = ("ingest", tables / "two", "rna", tables / "two.zarr", "--quantity", "expression")
+    refused = sjd(*call)
+    assert refused.code == 3 and "(log, raw)" in refused.err and "--layer" in refused.err
+    assert sjd(*call, "--layer", "log", "-q").code == 0
+    found, _ = open_cohort(tables / "two").assay("rna").reader(["a", "b"]).columns(0, 2)
+    np.testing.assert_array_equal(found, np.log2(values))
+    text = sjd("ingest", tables / "two", "m", tables / "betas.tsv", "--quantity", "beta", "--layer", "log")
+    assert text.code == 2 and "h5ad files and Zarr groups only" in text.err
+
+
 def test_submit_goes_on_without_the_client(cohort: Path, spec: Path) -> None:
     # A process of its own, because the driver must survive the one that submits.
     command = [sys.executable, "-m", "sjd_dask.cli"]

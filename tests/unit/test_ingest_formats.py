@@ -230,9 +230,39 @@ def test_zarr_refusals(tmp_path: Path) -> None:
     group.create_array("x", shape=(2, 2), dtype="f8", dimension_names=("samples", "features"))
     with pytest.raises(DataError, match="sample_id"):
         read(tmp_path / "bare.zarr")
+    with pytest.raises(SpecError, match="scale is an option of NPZ"):
+        read(path, scale=2.0)
     (tmp_path / "no.zarr").mkdir()
     with pytest.raises(DataError, match="Zarr group"):
         read(tmp_path / "no.zarr")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_zarr_without_names_of_dimensions(tmp_path: Path, zarr_format: int) -> None:
+    path = tmp_path / "plain.zarr"
+    group = zarr.open_group(str(path), mode="w", zarr_format=zarr_format)
+    group.create_array("features", data=np.array(FEATURES, dtype="U20"))
+    group.create_array("values", data=VALUES.T, chunks=(1, 2))
+    with pytest.raises(DataError, match="no names of dimensions"):
+        read(path)
+    group.create_array("samples", data=np.array(SAMPLES, dtype="U20"))
+    same(read(path))
+    with pytest.raises(DataError, match="--rows"):
+        read(path, rows="samples")
+    group.create_array("scale", data=np.array([2.0]))
+    with pytest.raises(DataError, match="scale_factor"):
+        read(path)
+
+
+def test_square_values_say_what_they_are_taken_for(tmp_path: Path) -> None:
+    path = tmp_path / "square.npz"
+    np.savez(path, values=np.eye(3), samples=["a", "b", "c"], features=["f", "g", "h"])
+    for rows, warned in ((None, True), ("features", False), ("samples", False)):
+        with open_source(path, SourceOptions(rows=rows)) as source:
+            assert source.orientation == (rows or "samples")
+            assert ["--rows features" in text for text in source.warnings] == [True] * warned
 
 
 SERIES = """!Series_title\t"A series"

@@ -65,6 +65,41 @@ def join_sheet(report: IngestReport, sample_ids: Sequence[str], sheet: pd.DataFr
         )
 
 
+def mixed_columns(known: pd.DataFrame, sheet: pd.DataFrame) -> list[str]:
+    """Warnings of columns that hold one kind of value so far, and another kind in the sheet: all of it becomes text.
+
+    Parameters
+    ----------
+    known : DataFrame
+        The cohort's samples before the sheet, by sample id.
+    sheet : DataFrame
+    """
+    rest = known[~known.index.isin(list(map(str, sheet.index)))]
+    warnings = []
+    for name in sheet.columns.intersection(rest.columns, sort=False):
+        new = sheet[name].dropna()
+        before, after = _kind(rest[name].dropna()), _kind(new)
+        if before and after and before != after:
+            odd = new if after == "text" else rest[name].dropna()
+            warnings.append(
+                f"column {name!r} held {before} and gets {after}: it is text from now on, and a factor in designs "
+                f"({odd.iloc[0]!r} of sample {odd.index[0]!r})"
+            )
+    return warnings
+
+
+def _kind(present: pd.Series) -> str | None:  # type: ignore[type-arg]
+    if not len(present):
+        return None
+    inferred = pd.api.types.infer_dtype(present)
+    return {
+        "boolean": "true or false",
+        "integer": "numbers",
+        "floating": "numbers",
+        "mixed-integer-float": "numbers",
+    }.get(inferred, "text")
+
+
 def merge_columns(own: pd.DataFrame | None, sheet: pd.DataFrame | None) -> pd.DataFrame | None:
     """Columns the matrix carries, and those of the sheet, which wins where both have a column."""
     if own is None or sheet is None:

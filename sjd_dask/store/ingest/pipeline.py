@@ -12,7 +12,7 @@ import pandas as pd
 from sjd_dask import names
 from sjd_dask.errors import DataError, SpecError
 from sjd_dask.store.catalogue.nights import Arrival
-from sjd_dask.store.ingest.columns import load_sheet
+from sjd_dask.store.ingest.columns import load_sheet, mixed_columns
 from sjd_dask.store.ingest.reconcile import read_features
 from sjd_dask.store.ingest.report import IngestReport
 from sjd_dask.store.ingest.sources import Orientation, SourceOptions
@@ -120,6 +120,8 @@ def ingest(
         progress=progress,
     )
     report, arrival = staged.report, staged.arrival
+    if staged.columns is not None:
+        report.warnings.extend(mixed_columns(cohort.samples(), staged.columns))
     try:
         if arrival is None:
             if staged.columns is not None:

@@ -78,7 +78,7 @@ class IngestReport:
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """The report in short lines."""
+        """The report in short lines, without its warnings."""
         if self.status == "unchanged" and not self.n_samples:
             lines = [f"{self.assay}: nothing was written"]
         elif self.status == "unchanged":
@@ -114,5 +114,4 @@ class IngestReport:
                 f"{self.features_absent:,} features of "
                 "the assay without values here"
             )
-        lines.extend(f"warning: {text}" for text in self.warnings)
         return lines

@@ -210,8 +210,8 @@ def _refuse_decimal_commas(path: Path, columns: list[str], rows: list[list[str]]
         commas = [(value, line) for value, line in present if _DECIMAL_COMMA.fullmatch(value)]
         if commas and all(_NUMBER.fullmatch(value.replace(",", ".", 1)) for value, _ in present):
             raise DataError(
-                f"{path}: line {commas[0][1]:,}, column {name!r}: {commas[0][0]!r} is not a number: use a decimal point, "
-                "not a comma."
+                f"{path}: line {commas[0][1]:,}, column {name!r}: {commas[0][0]!r} is not a number: use a decimal "
+                "point, not a comma."
             )
 
 

@@ -308,6 +308,7 @@ class Work:
             with writing(str(folder), "nothing was ingested"):
                 folder.mkdir(parents=True, exist_ok=True)
         with open_source(self.path, options) as source:
+            self.report.warnings.extend(source.warnings)
             blocks = self.first_block(source)
             match = None
             if source.feature_ids is not None:

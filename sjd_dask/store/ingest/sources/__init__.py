@@ -26,6 +26,11 @@ def open_source(path: Path | str, options: SourceOptions | None = None) -> Matri
     suffix = path.suffix.lower()
     if not path.exists():
         raise DataError(f"there is no file {path}.")
+    for name, given in (("scale", options.scale), ("missing", options.missing)):
+        if given is not None and (suffix != ".npz" or path.is_dir()):
+            raise SpecError(f"{name} is an option of NPZ files only, and {path.name} is not one.")
+    if options.layer is not None and suffix not in (".h5ad", ".h5") and not path.is_dir():
+        raise SpecError(f"layer is an option of h5ad files and Zarr groups only, and {path.name} is neither.")
     # Formats are imported when used: h5py, pyarrow and xarray take their time.
     if path.is_dir():
         from sjd_dask.store.ingest.sources.zarr_group import open_zarr
@@ -33,10 +38,6 @@ def open_source(path: Path | str, options: SourceOptions | None = None) -> Matri
         return open_zarr(path, options)
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty (0 bytes).")
-    if options.scale is not None and suffix != ".npz":
-        raise SpecError(f"scale is an option of NPZ files only, and {path.name} is not one.")
-    if options.missing is not None and suffix != ".npz":
-        raise SpecError(f"missing is an option of NPZ files only, and {path.name} is not one.")
     if suffix == ".npz":
         from sjd_dask.store.ingest.sources.npz import open_npz
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -85,6 +85,8 @@ class MatrixSource(ABC):
         Type of the values as the file holds them, after decoding of a scale (text: float64).
     sample_columns, feature_columns : DataFrame or None
         Columns the file itself carries, indexed by id.
+    warnings : list of str
+        What the reader had to assume.
     """
 
     path: Path
@@ -96,6 +98,7 @@ class MatrixSource(ABC):
     feature_columns: pd.DataFrame | None = None
     # Whether `rows` decides what the rows are; formats that say so themselves leave nothing to tell.
     rows_may_be_told: bool = False
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def major(self) -> str:
@@ -150,6 +153,43 @@ def check_shape(path: Path, shape: tuple[int, ...], what: str = "the values") ->
     if 0 in shape:
         raise DataError(f"{path}: {what} have shape {shape}: there is nothing to ingest.")
     return shape[0], shape[1]
+
+
+def orient(
+    path: Path, shape: tuple[int, int], n_features: int, n_samples: int, rows: Orientation | None
+) -> Orientation:
+    """What the rows of values are, by their lengths; a square matrix is samples x features, as everywhere here.
+
+    Raises
+    ------
+    DataError
+        Lengths that don't fit the ids, or not the `rows` that were said.
+    """
+    as_features = shape == (n_features, n_samples)
+    as_samples = shape == (n_samples, n_features)
+    if not (as_features or as_samples):
+        raise DataError(
+            f"{path}: values have shape {shape[0]:,} x {shape[1]:,}, but there are {n_features:,} features and "
+            f"{n_samples:,} samples."
+        )
+    if rows is not None:
+        if not (as_features if rows == "features" else as_samples):
+            raise DataError(
+                f"{path}: values have {shape[0]:,} rows, which are not the {rows} "
+                f"({n_features:,} features, {n_samples:,} samples): leave --rows out or give the other."
+            )
+        return rows
+    return "samples" if as_samples else "features"
+
+
+def square_warning(path: Path, shape: tuple[int, int], rows: Orientation | None) -> list[str]:
+    """What to tell of a matrix whose lengths don't say which way round it lies."""
+    if shape[0] != shape[1] or shape[0] == 1 or rows is not None:
+        return []
+    return [
+        f"{path}: {shape[0]:,} x {shape[1]:,} values don't say what their rows are: taken for samples. If they are "
+        "features, say --rows features; if not, --rows samples"
+    ]
 
 
 def as_text(values: npt.NDArray[Any] | pd.Series[Any] | list[Any]) -> list[str]:

@@ -19,7 +19,9 @@ from sjd_dask.store.ingest.sources.base import (
     SourceOptions,
     as_text,
     check_shape,
+    orient,
     rows_per_block,
+    square_warning,
 )
 
 _MISSING_KEYS = ("missing", "missing_code", "fill_value")
@@ -111,27 +113,6 @@ class NpzSource(MatrixSource):
         self._archive.close()
 
 
-def _orient(
-    path: Path, shape: tuple[int, int], n_features: int, n_samples: int, rows: Orientation | None
-) -> Orientation:
-    as_features = shape == (n_features, n_samples)
-    as_samples = shape == (n_samples, n_features)
-    if not (as_features or as_samples):
-        raise DataError(
-            f"{path}: values have shape {shape[0]:,} x {shape[1]:,}, but there are {n_features:,} features and "
-            f"{n_samples:,} samples."
-        )
-    if rows is not None:
-        if not (as_features if rows == "features" else as_samples):
-            raise DataError(
-                f"{path}: values have {shape[0]:,} rows, which are not the {rows} "
-                f"({n_features:,} features, {n_samples:,} samples): leave --rows out or give the other."
-            )
-        return rows
-    # A square matrix says nothing about its orientation: samples x features, as everywhere in this package.
-    return "samples" if as_samples else "features"
-
-
 def open_npz(path: Path, options: SourceOptions) -> NpzSource:
     """Open an NPZ archive.
 
@@ -162,7 +143,7 @@ def open_npz(path: Path, options: SourceOptions) -> NpzSource:
         n_rows, n_columns = check_shape(path, shape, "values")
         if stored.kind not in "iuf":
             raise DataError(f"{path}: values are {stored}, not numbers.")
-        orientation = _orient(path, (n_rows, n_columns), len(features), len(samples), options.rows)
+        orientation = orient(path, (n_rows, n_columns), len(features), len(samples), options.rows)
         if fortran:
             # Column after column on disk: the columns are what can be read one by one.
             orientation = "samples" if orientation == "features" else "features"
@@ -187,7 +168,9 @@ def open_npz(path: Path, options: SourceOptions) -> NpzSource:
         if missing is not None and np.isnan(missing):
             missing = None
         major, minor = (features, samples) if orientation == "features" else (samples, features)
-        return NpzSource(path, archive, orientation, major, minor, stored, divide, multiply, missing)
+        source = NpzSource(path, archive, orientation, major, minor, stored, divide, multiply, missing)
+        source.warnings = square_warning(path, (n_rows, n_columns), options.rows)
+        return source
     except KeyError as error:
         archive.close()
         raise SpecError(f"{path}: {error}") from None

@@ -1,4 +1,5 @@
-"""A Zarr group as xarray writes it: one variable with two dimensions, and ids as coordinates."""
+"""A Zarr group as xarray writes it: one variable with two dimensions, and ids as coordinates. Or one without names of
+dimensions, with the arrays of an NPZ matrix: values, features, samples."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
+import zarr
 
 from sjd_dask import names
 from sjd_dask.errors import DataError
@@ -21,6 +23,8 @@ from sjd_dask.store.ingest.sources.base import (
     SourceOptions,
     as_text,
     check_shape,
+    orient,
+    square_warning,
 )
 
 _SAMPLE_DIMENSIONS = (names.SAMPLES, names.SAMPLE_ID, "sample", "obs")
@@ -31,7 +35,13 @@ class ZarrSource(MatrixSource):
     """One variable of a Zarr group; see `open_zarr`."""
 
     def __init__(
-        self, path: Path, variable: xr.DataArray, orientation: Orientation, major_ids: list[str], minor_ids: list[str]
+        self,
+        path: Path,
+        variable: xr.DataArray | zarr.Array[Any],
+        chunk_rows: int,
+        orientation: Orientation,
+        major_ids: list[str],
+        minor_ids: list[str],
     ) -> None:
         attributes = variable.attrs
         self._factor = attributes.get("scale_factor")
@@ -46,6 +56,7 @@ class ZarrSource(MatrixSource):
             dtype = np.dtype(np.float64) if scaled or self._fills else stored
         super().__init__(path=path, orientation=orientation, minor_ids=minor_ids, dtype=dtype, major_ids=major_ids)
         self._variable = variable
+        self._chunk_rows = chunk_rows
 
     def _decode(self, raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if self.dtype.kind != "f":
@@ -63,19 +74,19 @@ class ZarrSource(MatrixSource):
         assert self.major_ids is not None
         n, width = len(self.major_ids), len(self.minor_ids)
         # Whole chunks at a time, else each would be decoded again for every block that cuts it.
-        chunks = self._variable.encoding.get("chunks") or (1, 1)
         step = max(1, BLOCK_BYTES // (width * 8))
-        step = max(int(chunks[0]), step // int(chunks[0]) * int(chunks[0]))
+        step = max(self._chunk_rows, step // self._chunk_rows * self._chunk_rows)
         for start in range(0, n, step):
             stop = min(n, start + step)
             try:
-                raw = np.asarray(self._variable[start:stop].values)
+                raw = np.asarray(self._variable[start:stop])
             except (OSError, RuntimeError, ValueError) as error:
                 raise DataError(f"{self.path}: rows {start + 1:,} to {stop:,} can't be read ({error}).") from None
             yield Block(self.major_ids[start:stop], self._decode(raw))
 
     def close(self) -> None:
-        self._variable.close()
+        if isinstance(self._variable, xr.DataArray):
+            self._variable.close()
 
 
 def _ids(data: xr.Dataset, dimension: str, options: tuple[str, ...], path: Path) -> list[str]:
@@ -92,7 +103,8 @@ def open_zarr(path: Path, options: SourceOptions) -> ZarrSource:
 
     The variable is ``options.layer``, else the one named like the quantity, else the only one with two dimensions. Its
     dimensions are `samples` and `features`, in either order, with coordinates `sample_id` and `feature_id`.
-    `scale_factor`, `add_offset` and `_FillValue` are applied in float64.
+    `scale_factor`, `add_offset` and `_FillValue` are applied in float64. Arrays without names of dimensions are read by
+    name: `values` (or ``options.layer``, or the quantity), `features` and `samples`, as in an NPZ file.
 
     Raises
     ------
@@ -103,8 +115,11 @@ def open_zarr(path: Path, options: SourceOptions) -> ZarrSource:
     try:
         data = xr.open_zarr(path, chunks=None, consolidated=False, mask_and_scale=False, decode_times=False)
     except Exception as error:
+        # xarray says so by a KeyError, whose text differs between versions and formats.
+        if isinstance(error, KeyError) and (plain := _open_plain(path, options)) is not None:
+            return plain
         raise DataError(f"{path} can't be opened as a Zarr group ({type(error).__name__}: {error}).") from None
-    matrices = [str(n) for n, v in data.data_vars.items() if v.ndim == 2]
+    matrices = sorted(str(n) for n, v in data.data_vars.items() if v.ndim == 2)
     wanted = options.layer or (options.quantity if options.quantity in matrices else None)
     if wanted is None:
         if len(matrices) != 1:
@@ -136,4 +151,33 @@ def open_zarr(path: Path, options: SourceOptions) -> ZarrSource:
     samples = _ids(data, sample_dimension, (names.SAMPLE_ID, sample_dimension), path)
     features = _ids(data, feature_dimension, (names.FEATURE_ID, feature_dimension), path)
     major, minor = (samples, features) if orientation == "samples" else (features, samples)
-    return ZarrSource(path, variable, orientation, major, minor)
+    chunk_rows = int((variable.encoding.get("chunks") or (1,))[0])
+    return ZarrSource(path, variable, chunk_rows, orientation, major, minor)
+
+
+def _open_plain(path: Path, options: SourceOptions) -> ZarrSource | None:
+    """A group of arrays without names of dimensions; None where it isn't one."""
+    try:
+        group = zarr.open_group(str(path), mode="r")
+    except (OSError, ValueError, KeyError):
+        return None
+    arrays = {name: member for name, member in group.arrays() if member.ndim <= 2}
+    wanted = options.layer or ("values" if "values" in arrays else str(options.quantity))
+    if not {wanted, "features", "samples"} <= set(arrays):
+        raise DataError(
+            f"{path}: its arrays ({', '.join(sorted(arrays)) or 'none'}) have no names of dimensions. Write it with "
+            "xarray (dimensions samples and features, coordinates sample_id and feature_id), or as arrays values, "
+            "features and samples."
+        )
+    values = arrays[wanted]
+    shape = check_shape(path, values.shape, wanted)
+    if values.dtype.kind not in "iuf":
+        raise DataError(f"{path}: {wanted!r} is {values.dtype}, not numbers.")
+    if "scale" in arrays:
+        raise DataError(f"{path}: an array 'scale' is not read: say it as the attribute scale_factor of {wanted!r}.")
+    features, samples = (as_text(list(np.asarray(arrays[name][:]).reshape(-1))) for name in ("features", "samples"))
+    orientation = orient(path, shape, len(features), len(samples), options.rows)
+    major, minor = (features, samples) if orientation == "features" else (samples, features)
+    source = ZarrSource(path, values, int(values.chunks[0]), orientation, major, minor)
+    source.warnings = square_warning(path, shape, options.rows)
+    return source
