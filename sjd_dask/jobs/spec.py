@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,7 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sjd_dask.errors import SpecError
+from sjd_dask.errors import SpecError, findings_text
 from sjd_dask.jobs.yaml_text import load_yaml
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -178,7 +177,7 @@ def read_yaml(path: str | Path, overrides: list[str] | None = None, hint: str = 
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"the spec file {file} can't be read: {error}") from error
     try:
-        raw = load_yaml(text)
+        raw = load_yaml(text, _OnceLoader)
     except yaml.YAMLError as error:
         raise SpecError(f"the spec file {file} is not valid YAML: {error}") from error
     if not isinstance(raw, dict):
@@ -202,7 +201,7 @@ def parse_spec(raw: dict[str, Any], where: str) -> JobSpec:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise SpecError(f"{where}: {_explain(error, model)}") from None
+        raise SpecError(f"{where}: {findings_text(error, model, model.explain)}") from None
 
 
 def resolve_path(text: str, base: Path) -> str:
@@ -211,6 +210,21 @@ def resolve_path(text: str, base: Path) -> str:
         return text
     path = Path(text).expanduser()
     return str(path if path.is_absolute() else (base / path).resolve())
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """YAML in which a key stands once: of two `exclude:` the first would go unseen."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else []:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key `{key.value}` stands here a second time; join the two", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
 
 
 def _override(raw: dict[str, Any], override: str) -> None:
@@ -228,30 +242,3 @@ def _override(raw: dict[str, Any], override: str) -> None:
         if not isinstance(target, dict):
             raise SpecError(f"--set {override!r}: {parent!r} does not hold keys of its own")
     target[last] = parsed
-
-
-def _explain(error: ValidationError, model: type[JobSpec]) -> str:
-    """Pydantic's findings in one sentence each, with the nearest known key for a typing error."""
-    known = list(model.model_fields)
-    sentences = []
-    for finding in error.errors():
-        key = ".".join(
-            str(part) for part in finding["loc"] if not str(part).startswith(("list[", "dict[", "function-"))
-        )
-        if (own := model.explain(finding)) is not None:
-            sentences.append(own)
-        elif finding["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean `{near[0]}`?" if near else f"; the known keys are: {', '.join(known)}"
-            sentences.append(f"unknown key `{key}`{hint}")
-        elif finding["type"] == "missing":
-            sentences.append(f"the key `{key}` is required")
-        elif finding["type"] == "string_pattern_mismatch":
-            sentences.append(
-                f"`{key}` is {finding['input']!r}; a name starts with a letter or digit and holds only letters, "
-                "digits, '_', '-' and '.'"
-            )
-        else:
-            message = finding["msg"].removeprefix("Value error, ")
-            sentences.append(f"`{key}`: {message} (found {finding['input']!r})" if key else message)
-    return "; ".join(dict.fromkeys(sentences))

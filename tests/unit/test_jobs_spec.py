@@ -11,7 +11,7 @@ import pytest
 from sjd_dask.errors import SpecError
 from sjd_dask.jobs.driver import stored_spec
 from sjd_dask.jobs.normalise_spec import NormaliseSpec
-from sjd_dask.jobs.spec import JOBS, AssociateSpec, parse_spec, read_spec, resolve_path
+from sjd_dask.jobs.spec import JOBS, AssociateSpec, parse_spec, read_spec, read_yaml, resolve_path
 from sjd_dask.normalise.chain import check_methods
 from sjd_dask.normalise.methods import METHODS
 
@@ -50,6 +50,25 @@ def test_overrides_are_yaml_and_reach_nested_keys(tmp_path: Path) -> None:
     assert (spec.trend, spec.contrasts, spec.output) == (True, {"A": {"x": 2.0}}, "p")
     with pytest.raises(SpecError, match="key=value"):
         read_spec(file, ["trend"])
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    """YAML takes the last one and says nothing."""
+    file = tmp_path / "s.yaml"
+    file.write_text("job: associate\ncohort: c\ncontrasts: {A: {x: 1}}\ncontrasts: {B: {x: 1}}\n", encoding="utf-8")
+    with pytest.raises(SpecError, match=r"(?s)`contrasts` stands here a second time.*line 4"):
+        read_spec(file)
+    file.write_text("a: &one {x: 1}\nb: {<<: *one, x: 2}\n", encoding="utf-8")
+    assert read_yaml(file) == {"a": {"x": 1}, "b": {"x": 2}}
+
+
+def test_a_typing_error_in_a_nested_key_is_told_by_its_neighbours() -> None:
+    spec = {"job": "train", "cohort": ".", "layer": "layers/x", "labels": "l", "person": "p", "output": "o"}
+    with pytest.raises(SpecError, match=r"`panel\.methd`; did you mean `method`\?"):
+        parse_spec({**spec, "panel": {"methd": "none"}}, "s")
+    with pytest.raises(SpecError) as found:
+        parse_spec({**BASE, "contrasts": {"a": {"b": "x"}}}, "s")
+    assert str(found.value).startswith("s: `contrasts.a.b`: ") and ";" not in str(found.value)
 
 
 @pytest.mark.parametrize(

@@ -38,12 +38,35 @@ FINISHED = {"table": "t.csv", "endpoint": "y", "control": "placebo", "by": ["c"]
         ({"calls": "classes/calls", "sheet": "s.csv", "feasibility": {}}, "result of a cohort"),
         ({"calls": "c.csv", "reanalysis": FINISHED}, "`calls` belong"),
         ({"name": "a b", "reanalysis": FINISHED}, "`name` is 'a b'"),
+        (
+            {"design": {"endpoints": [{"name": "e", "knd": "continuous"}]}},
+            "`design.endpoints.0.knd`; did you mean `kind`?",
+        ),
+        (
+            {"design": {"endpoints": [{"name": "e"}]}},
+            "`design.endpoints.0.kind` is required; it is one of continuous, bin",
+        ),
+        (
+            {"design": {"endpoints": [{**ENDPOINT, "kind": "ordinal"}]}},
+            "`design.endpoints.0.kind` is 'ordinal'; it is one",
+        ),
+        ({"design": {"endpoints": [{**ENDPOINT, "ancova": True}]}}, "`design.endpoints.0`: `ancova` needs"),
+        (
+            {"design": {"endpoints": [{**ENDPOINT, "sd": "x"}]}},
+            "unable to parse string as a number or a valid dictionary",
+        ),
     ],
 )
 def test_what_is_refused(keys: dict[str, Any], said: str) -> None:
     with pytest.raises(SpecError) as found:
         parse_protocol({**BASE, **keys}, "p.yaml")
     assert said in str(found.value) and str(found.value).startswith("p.yaml: ")
+
+
+def test_of_several_types_only_the_one_that_was_meant_is_told() -> None:
+    with pytest.raises(SpecError) as found:
+        parse_protocol({**BASE, "design": {"endpoints": [ENDPOINT], "simulate": {"trails": 200}}}, "p")
+    assert str(found.value) == "p: unknown key `design.simulate.trails`; did you mean `trials`?"
 
 
 def test_criteria_of_one_name_are_refused() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sjd_dask.clinical.definitions import Overrides, load_definition
-from sjd_dask.errors import SpecError
+from sjd_dask.errors import SpecError, findings_text
 
 DESIGNS = ("all_comers", "stratified", "enriched")
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -245,34 +244,7 @@ def parse_design(spec: DesignSpec | Mapping[str, Any]) -> DesignSpec:
     try:
         return DesignSpec.model_validate(dict(spec))
     except ValidationError as error:
-        raise SpecError(f"design: {explain(error)}") from None
-
-
-def explain(error: ValidationError) -> str:
-    """Pydantic's findings, one sentence each."""
-    known = sorted({name for part in _parts() for name in part.model_fields})
-    sentences = []
-    for finding in error.errors():
-        steps = [str(step) for step in finding["loc"] if step not in ("continuous", "binary", "float")]
-        steps = [step for step in steps if not step.startswith(("dict[", "list[", "tuple[", "literal["))]
-        key = ".".join(steps)
-        if finding["type"] == "extra_forbidden":
-            level = DesignSpec.model_fields if len(steps) == 1 else known
-            near = difflib.get_close_matches(steps[-1], [name for name in level if name != steps[-1]], n=1)
-            hint = f"; did you mean `{near[0]}`?" if near else ""
-            sentences.append(f"unknown key `{key}`{hint}")
-        elif finding["type"] == "missing":
-            sentences.append(f"the key `{key}` is required")
-        else:
-            message = finding["msg"].removeprefix("Value error, ")
-            found = finding["input"]
-            shown = "" if isinstance(found, (dict, list, BaseModel)) else f" (found {found!r})"
-            sentences.append(f"`{key}`: {message}{shown}" if key else message)
-    return "; ".join(dict.fromkeys(sentences))
-
-
-def _parts() -> list[type[BaseModel]]:
-    return [DesignSpec, Stratum, Classifier, Baseline, Drop, Continuous, Binary, Hypothesis, Hierarchy, Simulate]
+        raise SpecError(f"design: {findings_text(error, DesignSpec)}") from None
 
 
 def with_defaults(spec: DesignSpec, definitions: Overrides | None = None) -> DesignSpec:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -14,7 +12,7 @@ from sjd_dask.clinical.endpoints import trial_template
 from sjd_dask.clinical.trials.criteria import read_criterion
 from sjd_dask.clinical.trials.design_spec import DesignSpec
 from sjd_dask.clinical.trials.eligibility import Rule
-from sjd_dask.errors import SpecError
+from sjd_dask.errors import SpecError, findings_text
 
 Text = Annotated[str, Field(min_length=1)]
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -219,7 +217,7 @@ def parse_protocol(raw: Mapping[str, Any], where: str = "the protocol") -> Proto
     try:
         return Protocol.model_validate(dict(raw))
     except ValidationError as error:
-        raise SpecError(f"{where}: {_explain(error)}") from None
+        raise SpecError(f"{where}: {findings_text(error, Protocol)}") from None
 
 
 def protocol_rules(protocol: Protocol, definitions: Overrides | None = None) -> list[Rule]:
@@ -252,63 +250,3 @@ def template_rules(name: str, definitions: Overrides | None = None) -> list[Rule
     """
     template = trial_template(name, definitions=definitions)
     return [Rule(f"{name}: {one['name']}", one["when"], "include") for one in template["include"]]
-
-
-def _explain(error: ValidationError) -> str:
-    sentences = []
-    for finding in error.errors():
-        steps, model = _walk(finding["loc"])
-        key = ".".join(steps)
-        if finding["type"] == "extra_forbidden":
-            known = list(model.model_fields)
-            near = difflib.get_close_matches(steps[-1], known, n=1)
-            hint = f"; did you mean `{near[0]}`?" if near else f"; the known keys are: {', '.join(known)}"
-            sentences.append(f"unknown key `{key}`{hint}")
-        elif finding["type"] == "missing":
-            sentences.append(f"the key `{key}` is required")
-        elif finding["type"] == "string_pattern_mismatch":
-            sentences.append(
-                f"`{key}` is {finding['input']!r}; a name starts with a letter or digit and holds only letters, "
-                "digits, '_', '-' and '.'"
-            )
-        else:
-            message = finding["msg"].removeprefix("Value error, ")
-            found = finding["input"]
-            shown = "" if isinstance(found, (dict, list, BaseModel)) else f" (found {found!r})"
-            sentences.append(f"`{key}`: {message}{shown}" if key else message)
-    return "; ".join(dict.fromkeys(sentences))
-
-
-def _walk(loc: tuple[int | str, ...]) -> tuple[list[str], type[BaseModel]]:
-    """The keys a finding passes, without pydantic's own words, and the model that holds the last of them."""
-    model: type[BaseModel] = Protocol
-    candidates = [model]
-    steps: list[str] = []
-    for i, step in enumerate(loc):
-        text = str(step)
-        field = next((one.model_fields[text] for one in candidates if text in one.model_fields), None)
-        last = i == len(loc) - 1
-        if field is None and not isinstance(step, int) and not last:
-            model = next((one for one in candidates if text in (one.__name__, _tag(one))), model)
-            candidates = [model] if model in candidates else candidates
-            continue
-        if field is None and "[" in text:  # which of several types was tried
-            continue
-        steps.append(text)
-        if field is not None and not last:
-            candidates = _models(field.annotation)
-            model = candidates[0] if candidates else model
-    return steps, model
-
-
-def _tag(model: type[BaseModel]) -> str | None:
-    kind = model.model_fields.get("kind")
-    given = typing.get_args(kind.annotation) if kind is not None else ()
-    return str(given[0]) if len(given) == 1 else None
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    """The models within a type."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for one in typing.get_args(annotation) for model in _models(one)]

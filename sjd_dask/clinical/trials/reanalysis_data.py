@@ -58,13 +58,13 @@ def check_columns(table: pd.DataFrame, endpoint: str, arm: str, baseline: str | 
             )
         if column is not None:
             taken[column] = key
-    key = next((one for one in (names.PERSON_ID, names.SAMPLE_ID) if one in table), None)
-    if key is None:
+    who_column = next((one for one in (names.PERSON_ID, names.SAMPLE_ID) if one in table), None)
+    if who_column is None:
         return
-    twice = table[key].notna() & table[key].duplicated()
+    twice = table[who_column].notna() & table[who_column].duplicated()
     if twice.any():
         raise DataError(
-            f"{key} {table.loc[twice, key].iloc[0]!r} has more than one row in the trial's table ({int(twice.sum())} "
+            f"{who_column} {table.loc[twice, who_column].iloc[0]!r} has more than one row in the trial's table ({int(twice.sum())} "
             "rows too many): each person randomised has one; keep that of the endpoint's visit"
         )
 
