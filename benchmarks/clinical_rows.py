@@ -107,7 +107,9 @@ class Rows:
         else:
             found = cut(test["recorded"])
         flag = test.get("confirmed_by")
-        return False if flag is not None and known(row[flag]) and not row[flag] else found
+        if flag is None or found is False:
+            return found
+        return (found if row[flag] else False) if known(row[flag]) else None
 
     def acr_eular(self, row: Row) -> dict[str, Any]:
         """Observed and attainable points, class, entry, exclusion, and each item."""

@@ -83,8 +83,8 @@ def read_test(sheet: Sheet, test: Mapping[str, Any]) -> Reading:
         ``flag``: a column that holds the answer. ``recorded``: one value as the clinic wrote it. ``right`` and
         ``left``: one value an eye; positive where at least one eye is, negative where both are known and neither is.
         ``any_of``: columns of which one positive is enough. Each but a flag with one cut-off (``at_least``,
-        ``at_most``, ``above``, ``below``). ``confirmed_by``: a flag that makes the answer negative where it is
-        recorded as false.
+        ``at_most``, ``above``, ``below``). ``confirmed_by``: a flag without which the answer is not positive: negative
+        where it is recorded as false, unknown where it is empty; a sheet without the column has none to ask.
 
     Notes
     -----
@@ -106,10 +106,10 @@ def read_test(sheet: Sheet, test: Mapping[str, Any]) -> Reading:
         contradicts, counts = np.abs(found - recorded) == 1, "eyes and recorded value disagree, the eyes count"
         found = np.where(np.isnan(found), recorded, found)
     if "confirmed_by" in test and sheet.has(str(test["confirmed_by"])):
-        refuted = sheet.flag(str(test["confirmed_by"])) == 0
-        contradicts = refuted & (found == 1)
+        confirmed = sheet.flag(str(test["confirmed_by"]))
+        contradicts = (confirmed == 0) & (found == 1)
         counts = f"positive, but {test['confirmed_by']} is recorded as false, which counts"
-        found = np.where(refuted, 0.0, found)
+        found = threeway.all_of(found, confirmed)
     return Reading(found, eyes, contradicts, counts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -132,11 +133,37 @@ def test_one_scale_of_staining_is_the_item_where_the_sheet_has_no_other() -> Non
 
 
 def test_a_biopsy_that_shows_another_disease_is_no_item() -> None:
-    for flag, focus, word in [(0, 3, "negative"), (1, 3, "positive"), (np.nan, 3, "positive"), (1, np.nan, "unknown"),
-                              (0, np.nan, "negative"), (1, 0.5, "negative")]:  # fmt: skip
+    for flag, focus, word in [(0, 3, "negative"), (1, 3, "positive"), (np.nan, 3, "unknown"), (1, np.nan, "unknown"),
+                              (0, np.nan, "negative"), (1, 0.5, "negative"), (np.nan, 0.5, "negative")]:  # fmt: skip
         found = one(focus_score=focus, focal_lymphocytic_sialadenitis=flag)
         assert found["acr_eular_item_focal_lymphocytic_sialadenitis"] == word, (flag, focus)
         assert ("recorded as false, which counts" in found["acr_eular_reason"]) == (flag == 0 and focus == 3)
+
+
+def test_a_focus_score_counts_alone_where_the_sheet_has_no_column_to_confirm_it() -> None:
+    assert one(focus_score=3)["acr_eular_item_focal_lymphocytic_sialadenitis"] == "positive"
+    item = {"focal_lymphocytic_sialadenitis": {"tests": {"biopsy": {"confirmed_by": None}}}}
+    found = one({"acr_eular": {"items": item}}, focus_score=3, focal_lymphocytic_sialadenitis=np.nan)
+    assert found["acr_eular_item_focal_lymphocytic_sialadenitis"] == "positive"
+
+
+def test_bounds_hold_every_completion_of_the_missing_cells_and_no_more() -> None:
+    values = {"focus_score": (0, 1), "focal_lymphocytic_sialadenitis": (0, 1), "anti_ssa": (0, 1), "oss_left": (4, 5),
+              "oss_right": (4, 5), "van_bijsterveld": (3, 4), "schirmer_left": (5, 6), "schirmer_right": (5, 6),
+              "saliva_unstimulated": (0.1, 0.11), "gritty_eyes": (0, 1), "aids": (0, 1)}  # fmt: skip
+    known = dict.fromkeys((*ENTRY, *EXCLUSIONS), 0) | {"essdai": 0, "age": 40}
+    rng = np.random.default_rng(4)
+    columns = np.array(list(values))
+    for _ in range(12):
+        row = known | {name: two[rng.integers(2)] for name, two in values.items()} | {"aids": 0}
+        absent = rng.choice(columns, 5, replace=False)
+        whole = [row | dict(zip(absent, one, strict=True)) for one in product(*(values[name] for name in absent))]
+        frame = pd.DataFrame([row | dict.fromkeys(absent), *whole]).assign(sample_id=range(33))
+        found = score(frame, "acr_eular")
+        part, full = found.iloc[0], found.iloc[1:]
+        assert (part["acr_eular_min"], part["acr_eular_max"]) == (full["acr_eular"].min(), full["acr_eular"].max())
+        met = full["acr_eular_met"].unique()
+        assert (np.isnan(part["acr_eular_met"]) and len(met) == 2) or met.tolist() == [part["acr_eular_met"]]
 
 
 @pytest.mark.parametrize("question", ENTRY)

@@ -87,7 +87,7 @@ def test_a_biopsy_is_carried_with_the_flag_that_says_whether_it_holds() -> None:
         items = result["acr_eular_item_focal_lymphocytic_sialadenitis"].tolist()
         assert (
             items
-            == ["negative", "negative", "positive", "positive", "negative", "negative"]
+            == ["negative", "negative", "positive", "unknown", "negative", "negative"]
             == list(result["glands_biopsy"])
         )
     assert result["acr_eular_carried"].tolist() == [
