@@ -240,8 +240,10 @@ def model_facts(cohort: Cohort, name: str | None = None) -> list[dict[str, Any]]
         mine = [one for one in found if one.name == wanted]
         kept = [one for one in mine if version in (None, one.version) and (one.is_production or not production)]
         if not kept:
-            there = ", ".join(one.ref for one in mine or found) or "none yet"
-            raise SpecError(f"this cohort has no model {name!r}; it has: {there}")
+            if mine and production:
+                raise SpecError(promotions.not_promoted(wanted, [one.version for one in mine]))
+            there = results.what_there_is(f"{MODELS}/{wanted}", [(MODELS, one.name, one.version) for one in found])
+            raise SpecError(f"this cohort has no model {name!r}; {there}")
         found = kept
     return [_facts(one) for one in found]
 

@@ -35,7 +35,11 @@ def test_the_registry_from_list_to_rollback(registry: Path, sjd: Sjd) -> None:
     assert [(one["ref"], one["is_production"]) for one in listed] == [
         (f"models/blood@{number}", False) for number in (1, 2, 3)
     ]
-    check_refused(sjd("models", "show", registry, "blood@production"), 2, ["no model 'blood@production'", "blood@3"])
+    check_refused(
+        sjd("models", "show", registry, "blood@production"),
+        2,
+        ["no version of model 'blood' is in production", "blood@3"],
+    )
     done = sjd("models", "promote", registry, "blood@2", "--why", "first", "--who", "ann")
     assert done.out == "models/blood@2: promoted to production in snapshot 4\n"
     assert "warning: models/blood@2 needs retraining: people who trained it were withdrawn" in done.err
@@ -65,6 +69,8 @@ def test_the_registry_from_list_to_rollback(registry: Path, sjd: Sjd) -> None:
     [
         (["list", "other"], ["no model 'other'", "models/blood@1"]),
         (["show", "blood@9"], ["no model 'blood@9'", "models/blood@3"]),
+        (["show", "bloood"], ["no model 'bloood'", "did you mean 'models/blood@3'?"]),
+        (["show", "blood@production"], ["no version of model 'blood' is in production", "sjd models promote"]),
         (["show", "a/b/c"], ["'a/b/c' does not name a model", "NAME@production"]),
         (["promote", "blood@9"], ["no model 'blood@9'", "models/blood@3"]),
         (["promote", "blood@production"], ["say which version"]),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -140,8 +141,25 @@ def find_result(catalogue: Catalogue, ref: str, snapshot: int | None = None) -> 
         removed = removed_versions(connection, kind, name) if version is not None else {}
     if version in removed:
         raise SpecError(removed_text([ref], removed[version]))
-    there = ", ".join(f"{one[0]}/{one[1]}@{one[2]}" for one in known[:10]) or "none yet"
-    raise SpecError(f"this cohort has no result {ref!r}; it has: {there}{', ...' if len(known) > 10 else ''}")
+    raise SpecError(f"this cohort has no result {ref!r}; {what_there_is(f'{kind}/{name}', known)}")
+
+
+def what_there_is(wanted: str, known: Sequence[Sequence[Any]]) -> str:
+    """What to say of a name that isn't there: its other versions, else the one that is meant and some of all.
+
+    Parameters
+    ----------
+    wanted : str
+        ``kind/name``.
+    known : sequence of (kind, name, version)
+    """
+    by_name: dict[str, list[str]] = {}
+    for kind, name, version in known:
+        by_name.setdefault(f"{kind}/{name}", []).append(f"{kind}/{name}@{version}")
+    near = difflib.get_close_matches(wanted, list(by_name), n=1, cutoff=0.75)
+    shown = by_name.get(wanted) or [one for several in by_name.values() for one in several]
+    hint = f"did you mean {by_name[near[0]][-1]!r}? It" if near and near[0] != wanted else "it"
+    return f"{hint} has: {', '.join(shown[:10]) or 'none yet'}{', ...' if len(shown) > 10 else ''}"
 
 
 def list_results(catalogue: Catalogue, snapshot: int | None = None) -> list[ResultRecord]:
