@@ -126,7 +126,7 @@ def _in_parts(frame: pd.DataFrame, measures: list[str], options: Any) -> list[di
         def run(part: pd.DataFrame, size: int | None = None) -> None:
             with table_writer(target) as write:
                 opened, sheet = ClinicalSheet(part), Sheet.read(part)
-                score_in_partitions(opened, sheet, chosen, {}, target, write, cluster, partition_rows=size)
+                score_in_partitions(opened, sheet, chosen, {}, target, write, lambda: cluster, partition_rows=size)
 
         run(frame.head(4000), 500)
         seconds = []

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -60,8 +60,7 @@ def score_in_partitions(
     options: Mapping[str, Any],
     target: Path,
     take: Callable[[pa.Table], None],
-    cluster: str | Path | Cluster | Here = "local",
-    workers: int | None = None,
+    cluster: Callable[[], Cluster | Here],
     partition_rows: int | None = None,
 ) -> None:
     """Scores of all rows, handed over piece by piece in the sheet's order.
@@ -78,12 +77,11 @@ def score_in_partitions(
     take : callable
         Is given the next rows as `score_table.as_table` makes them, while later ones are computed; from another thread,
         one call at a time.
-    cluster, workers
-        See `runtime.cluster.open_cluster`; or a cluster that is open.
+    cluster : callable
+        Gives a cluster that is open, see `starting`.
     partition_rows : int, optional
         Rows of a partition, about.
     """
-    from sjd_dask.runtime.cluster import open_cluster
     from sjd_dask.runtime.execute import run_partitions
 
     asked = None if options.get("baseline") is None else rows_asked(sheet.frame, options["baseline"])
@@ -100,24 +98,53 @@ def score_in_partitions(
         partitions = _write_parts(frame, order, borders, Path(folder))
         work = ScoreSheetWork(folder, tuple(one.name for one in chosen), opened.definitions, given)
         parts = PartStore(Files(folder), "score", 1)
-        is_open = not isinstance(cluster, (str, Path))
-        with nullcontext(cluster) if is_open else open_cluster(cluster, workers=workers) as running:
-            pieces = stack.enter_context(_Pieces(folder, partitions, take if order is None else None))
-            try:
-                run_partitions(
-                    running, score_part, work, partitions, parts, on_event=pieces.listen, should_stop=pieces.failed
-                )
-            except Interrupted:
-                pieces.finish()  # where a piece could not be written, that is why
-                raise
-            except (DataError, SpecError):  # told of the whole sheet, not of a part
-                if problems:
-                    raise problems[0] from None
-                score(sheet, [one.name for one in chosen], definitions=opened.definitions, **options)
-                raise
-            pieces.finish()
+        pieces = stack.enter_context(_Pieces(folder, partitions, take if order is None else None))
+        try:
+            run_partitions(
+                cluster(), score_part, work, partitions, parts, on_event=pieces.listen, should_stop=pieces.failed
+            )
+        except Interrupted:
+            pieces.finish()  # where a piece could not be written, that is why
+            raise
+        except (DataError, SpecError):  # told of the whole sheet, not of a part
+            if problems:
+                raise problems[0] from None
+            score(sheet, [one.name for one in chosen], definitions=opened.definitions, **options)
+            raise
+        pieces.finish()
         if order is not None:
             _in_order(folder, partitions, order, take)
+
+
+@contextmanager
+def starting(
+    cluster: str | Path | Cluster | Here, workers: int | None = None
+) -> Iterator[Callable[[], Cluster | Here]]:
+    """A cluster that starts while the caller prepares the work; closed in the end.
+
+    Parameters
+    ----------
+    cluster, workers
+        See `runtime.cluster.open_cluster`; a cluster that is open is left open.
+
+    Yields
+    ------
+    callable
+        Waits for the cluster, and gives it.
+    """
+    if not isinstance(cluster, (str, Path)):
+        is_open = cluster
+        yield lambda: is_open
+        return
+    from sjd_dask.runtime.cluster import open_cluster
+
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        opening = thread.submit(open_cluster, cluster, workers=workers)
+        try:
+            yield opening.result
+        finally:
+            if opening.exception() is None:
+                opening.result().close()
 
 
 class _Pieces:

@@ -7,6 +7,7 @@ other visits, and go over Dask; every row gets the same bits either way.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,22 +147,25 @@ def score_sheet(
     partitioned = sheet.n > 1 and (
         sheet.n >= ROWS_HERE or partition_rows is not None or workers is not None or cluster != "local"
     )
-    prepared = prepare(
-        opened, sheet, chosen, dict(options or {}), Path(str(path)).name, reference, save_reference, model, fit,
-        partitioned=partitioned,
-    )  # fmt: skip
-    given = _checked_options(chosen, prepared.options)
     summary = Summary(chosen)
-    with table_writer(target) as write:
+    with ExitStack() as stack:
+        if partitioned:
+            from sjd_dask.jobs.score_partitions import score_in_partitions, starting
+
+            running = stack.enter_context(starting(cluster, workers))
+        prepared = prepare(
+            opened, sheet, chosen, dict(options or {}), Path(str(path)).name, reference, save_reference, model, fit,
+            partitioned=partitioned,
+        )  # fmt: skip
+        given = _checked_options(chosen, prepared.options)
+        write = stack.enter_context(table_writer(target))
 
         def take(table: pa.Table) -> None:
             summary.add(table)
             write(table)
 
         if partitioned:
-            from sjd_dask.jobs.score_partitions import score_in_partitions
-
-            score_in_partitions(opened, sheet, chosen, given, target, take, cluster, workers, partition_rows)
+            score_in_partitions(opened, sheet, chosen, given, target, take, running, partition_rows)
         else:
             found = score(sheet, [one.name for one in chosen], definitions=opened.definitions, **given)
             take(as_table(found, chosen))
