@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from sjd_dask.clinical import score
+from sjd_dask.clinical.exchange.observations import Answer, score_columns
 from sjd_dask.errors import DataError, SpecError
 from sjd_dask.jobs.score_sheet import score_sheet
 
@@ -112,6 +113,13 @@ def test_ultrasound_entry_and_exclusions() -> None:
     assert (result["sgus"], result["sgus_positive"], result["sgus_hocevar_positive"]) == (4, "positive", "positive")
     assert result["glands_ultrasound"] == "positive" and result["acr_eular_met"] == 1
     assert "sgus" not in result["acr_eular_carried"] and result["sgus_carried"].count(" from p0") == 5
+
+
+def test_exchange_says_what_was_carried() -> None:
+    scored = score(ONCE, "acr_eular", carry="anti_ssa")
+    (told,) = [one for one in score_columns(scored) if one.name == "acr_eular_carried"]
+    assert isinstance(told, Answer)
+    assert told.text.tolist() == [None, None, "anti_ssa from p1", None, "anti_ssa from p3"]
 
 
 def test_dates_order_the_visits_and_one_day_is_one_visit() -> None:

@@ -119,7 +119,7 @@ def score_columns(table: pd.DataFrame) -> list[Column]:
     A number is a score where the table has its bounds; one of which no item was known says nothing and is left out, as
     are proposals and texts that only explain.
     """
-    titles = {column: words for one in MEASURES.values() for column, words in one.columns.items()}
+    titles = {column: words for one in MEASURES.values() for column, words in {**one.columns, **one.also}.items()}
     found: list[Column] = []
     for name in map(str, table.columns):
         kind, title = titles.get(name, ("", name))
