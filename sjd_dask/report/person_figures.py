@@ -18,9 +18,13 @@ from sjd_dask.report.layer_figures import COLORS, _panels
 # States on an axis that ask for treatment.
 RAISED = frozenset({"active", "impaired", "high burden", "amplification"})
 OPEN_FILL = "#dfe4ea"
-MOST_TICKS = 24
-# Above this many visits a bar has no room for words.
-FEW_VISITS = 9
+# Inches that a figure is wide, that a character of a tick takes, and that lie between two ticks.
+WIDTH, CHARACTER, BETWEEN = 12.6, 0.082, 0.12
+LONGEST_TICK = 12
+# Room for the names of cuts, as a share of that of the visits.
+FOR_CUTS = 0.5
+# Up to so many visits a bar has room for words on one line, and on two; above it has none.
+ONE_LINE, FEW_VISITS = 5, 9
 
 
 def axes_over_visits(visits: pd.DataFrame, axes: pd.DataFrame) -> str:
@@ -40,7 +44,7 @@ def axes_over_visits(visits: pd.DataFrame, axes: pd.DataFrame) -> str:
     """
     n = len(visits)
     measure = "percentile" if has_percentiles(visits, axes) else "position"
-    figure, panels = _panels(12.6, 1.0 + 1.75 * len(axes), len(axes), 1, sharex=True)
+    figure, panels = _panels(WIDTH, 1.0 + 1.75 * len(axes), len(axes), 1, sharex=True)
     for i, (panel, (_, axis)) in enumerate(zip(panels, axes.iterrows(), strict=True)):
         name, color = f"axis{axis['number']}", COLORS[i]
         low, high = (visits[f"{name}_{measure}_{end}"].to_numpy(dtype=float) for end in ("min", "max"))
@@ -60,7 +64,7 @@ def axes_over_visits(visits: pd.DataFrame, axes: pd.DataFrame) -> str:
             if dominant:
                 panel.bar(at, high[at], width=0.5, fill=False, edgecolor=INK, lw=2.0, zorder=3)
             if n <= FEW_VISITS:
-                words = _bar_words(state, low[at], high[at])
+                words = _bar_words(state, low[at], high[at], ", " if n <= ONE_LINE else "\n")
                 panel.text(
                     at,
                     high[at] + 0.03 * top,
@@ -71,7 +75,7 @@ def axes_over_visits(visits: pd.DataFrame, axes: pd.DataFrame) -> str:
                     color=INK,
                     parse_math=False,
                 )
-        panel.set_ylim(0, 1.19 * top)
+        panel.set_ylim(0, (1.19 if n <= ONE_LINE or n > FEW_VISITS else 1.36) * top)
         if measure == "percentile":
             panel.set_yticks([0, 50, 100])
         else:
@@ -80,7 +84,7 @@ def axes_over_visits(visits: pd.DataFrame, axes: pd.DataFrame) -> str:
         panel.set_title(f"{axis['number']}  {axis['title']}", loc="left", fontsize=10.5, color=INK, pad=4)
     if measure == "percentile":
         panels[len(axes) // 2].set_ylabel(measure)
-    _visit_ticks(panels[-1], visits["label"])
+    _visit_ticks(panels[-1], visits["label"], WIDTH)
     handles = [
         Patch(color=MUTED, alpha=0.9, lw=0, label="active, impaired or high burden"),
         Patch(color=MUTED, alpha=0.4, lw=0, label="not, or open"),
@@ -96,9 +100,9 @@ def has_percentiles(visits: pd.DataFrame, axes: pd.DataFrame) -> bool:
     return any(visits[f"axis{number}_percentile_max"].notna().any() for number in axes["number"])
 
 
-def _bar_words(state: str | None, low: float, high: float) -> str:
+def _bar_words(state: str | None, low: float, high: float, between: str) -> str:
     ends = number(low, 3) if low == high else f"{number(low, 3)} to {number(high, 3)}"
-    return f"{state or 'open'}, {ends}"
+    return f"{state or 'open'}{between}{ends}"
 
 
 def scores_over_visits(visits: pd.DataFrame, scores: Sequence[str], scales: Mapping[str, Mapping[str, Any]]) -> str:
@@ -113,7 +117,7 @@ def scores_over_visits(visits: pd.DataFrame, scores: Sequence[str], scales: Mapp
         Score -> ``title``, ``ends``, ``cuts`` (state -> the value it begins at).
     """
     n = len(visits)
-    figure, panels = _panels(12.6, 3.3, 1, len(scores))
+    figure, panels = _panels(WIDTH, 3.3, 1, len(scores))
     x = np.arange(n)
     for panel, name, color in zip(panels, scores, COLORS, strict=False):
         scale = scales[name]
@@ -127,12 +131,14 @@ def scores_over_visits(visits: pd.DataFrame, scores: Sequence[str], scales: Mapp
         for state, cut in cuts.items():
             panel.axhline(cut, color=MUTED, lw=0.8, ls=(0, (4, 3)), zorder=1)
             panel.annotate(f"{state}, from {number(cut)}", (1, cut), (-2, 2), xycoords=("axes fraction", "data"),
-                           textcoords="offset points", ha="right", fontsize=7.5, color=MUTED)  # fmt: skip
+                           textcoords="offset points", ha="right", fontsize=7.5, color=INK)  # fmt: skip
         panel.yaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
-        panel.set_ylim(-0.03 * top, min(float(scale["ends"][1]), top * 1.15) + 0.03 * top)
+        panel.set_ylim(-0.05 * top, min(float(scale["ends"][1]), top * 1.15) + 0.05 * top)
         panel.grid(axis="y", color=GRID, lw=0.8)
         panel.set_title(scale["title"], loc="left", fontsize=10.5, color=INK, pad=4)
-        _visit_ticks(panel, visits["label"], most=max(2, MOST_TICKS // len(scores)))
+        _visit_ticks(panel, visits["label"], WIDTH / len(scores) / (1 + FOR_CUTS))
+        # Names of the cuts stand beside the visits: over them they would hide a dot.
+        panel.set_xlim(-0.6, (n - 0.4) + FOR_CUTS * n)
     handles = [
         Line2D([], [], ls="", marker="o", ms=7, mfc=MUTED, mec=MUTED, label="known"),
         Line2D([], [], color=MUTED, alpha=0.35, lw=7, label="as low or high as the missing items allow"),
@@ -141,11 +147,13 @@ def scores_over_visits(visits: pd.DataFrame, scores: Sequence[str], scales: Mapp
     return to_svg(figure)
 
 
-def _visit_ticks(panel: Any, labels: pd.Series, most: int = MOST_TICKS) -> None:
-    step = -(-len(labels) // most)
-    places = np.arange(len(labels))[::step]
-    length = 12 if len(places) <= FEW_VISITS else 6
-    panel.set_xticks(places, [plain(shorten(str(labels.iloc[i]), length)) for i in places], parse_math=False)
+def _visit_ticks(panel: Any, labels: pd.Series, width: float) -> None:
+    """As many visits by name as a panel of `width` inches has room for; the first is one of them."""
+    texts = [shorten(str(one), LONGEST_TICK) for one in labels]
+    room = width - 2 * LONGEST_TICK * CHARACTER / 2
+    most = max(2, int(room / (max(map(len, texts)) * CHARACTER + BETWEEN)))
+    places = np.arange(len(labels))[:: -(-len(labels) // most)]
+    panel.set_xticks(places, [plain(texts[i]) for i in places], parse_math=False)
     panel.set_xlim(-0.6, len(labels) - 0.4)
     panel.tick_params(axis="x", length=0)
     panel.set_xlabel("visit")

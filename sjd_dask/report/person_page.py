@@ -24,8 +24,9 @@ SCORES = (
     ("CRESS", "cress"), ("CRESS response", "cress_responder"),
 )  # fmt: skip
 GLANDS = (
-    ("Schirmer", "glands_schirmer"), ("right", "glands_schirmer_right"), ("left", "glands_schirmer_left"),
-    ("ocular staining", "glands_oss"), ("right", "glands_oss_right"), ("left", "glands_oss_left"),
+    ("Schirmer", "glands_schirmer"), ("Schirmer right", "glands_schirmer_right"),
+    ("Schirmer left", "glands_schirmer_left"),
+    ("ocular staining", "glands_oss"), ("staining right", "glands_oss_right"), ("staining left", "glands_oss_left"),
     ("van Bijsterveld", "glands_van_bijsterveld"), ("saliva", "glands_saliva"), ("focus score", "glands_biopsy"),
     ("ultrasound", "glands_ultrasound"), ("Hocevar", "sgus_hocevar_positive"),
 )  # fmt: skip
@@ -92,6 +93,7 @@ def render_person(
             axes_picture=_axes_picture(person, visits, axes, reference),
             axes_rows=_axes_rows(visits, axes),
             axes_reason=_one_reason(visits),
+            axes_guessed="dominant" in visits and any(_likely(row) for _, row in visits.iterrows()),
             scores_picture=_scores_picture(person, visits, scales),
             scores_rows=_table(visits, SCORES),
             notes_rows=_notes(visits),
@@ -191,14 +193,14 @@ def _axes_rows(visits: pd.DataFrame, axes: pd.DataFrame) -> Rows | None:
     columns = [("visit", False)]
     for _, axis in axes.iterrows():
         columns += [(f"axis {axis['number']}", False), ("position", True), ("percentile", True)]
-    columns += [("dominant", False), ("best reading", False), ("margin", True)]
+    columns += [("dominant", False), ("margin", True)]
     rows = []
     for _, row in visits.iterrows():
         cells = [str(row["label"])]
         for i in axes["number"]:
             cells += [_state(row, i), interval(row, f"axis{i}_position"), interval(row, f"axis{i}_percentile")]
-        cells += ["open" if pd.isna(row["dominant"]) else str(row["dominant"]), _likely(row) or "–"]
-        cells.append(interval(row, "dominant_margin"))
+        dominant = "; ".join(one for one in ("open", _likely(row)) if one)
+        cells += [dominant if pd.isna(row["dominant"]) else str(row["dominant"]), interval(row, "dominant_margin")]
         rows.append(cells)
     said = visits["dominant_reason"].fillna("").astype(str)
     # One reason for all stands below the table, once.

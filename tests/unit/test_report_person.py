@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
+from sjd_dask.clinical import score
 from sjd_dask.jobs.person_page_inputs import PersonInputs, open_questions, person_inputs
+from sjd_dask.report import person_figures
 from sjd_dask.report.person_page import render_person
+from sjd_dask.simulate import Simulation
 
 
 def inputs(path: Any, text: str, person: str = "P1", **options: Any) -> PersonInputs:
@@ -92,3 +97,44 @@ def test_a_reference_of_few_people_leaves_positions_and_says_why_once(tmp_path: 
         text.split("What is missing to decide</h2>")[0].count("axis systemic, 20 needed") == 1
         and ">percentile<" not in text
     )
+
+
+@pytest.mark.parametrize("n", [1, 9, 30])
+def test_names_of_visits_and_words_on_bars_do_not_overlap(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(person_figures, "to_svg", lambda figure: drawn.append(figure) or "")
+    visits = pd.DataFrame({"label": [f"20{i:02d}-01-01" for i in range(n)], "dominant": None})
+    scores = ("essdai", "clinessdai", "esspri", "acr_eular")
+    for one in scores:
+        visits[[one, f"{one}_min", f"{one}_max"]] = 5.0
+    axes = pd.DataFrame({"number": [1, 2, 3], "name": ["a", "b", "c"], "title": "axis", "unit": "points"})
+    for axis in ("axis1", "axis2", "axis3"):
+        visits[f"{axis}_state"] = "amplification"
+        for measure in ("percentile", "position"):
+            visits[[f"{axis}_{measure}_min", f"{axis}_{measure}_max"]] = [41.9, 90.8]
+    scales = {one: {"title": one, "ends": (0, 123), "cuts": {"moderate": 5, "high": 14}} for one in scores}
+    person_figures.scores_over_visits(visits, scores, scales)
+    person_figures.axes_over_visits(visits, axes)
+    for figure in drawn:
+        figure.canvas.draw()
+        for panel in figure.axes:
+            ticks = [one for one in panel.get_xticklabels() if one.get_text() and one.get_visible()]
+            for texts in (ticks, panel.texts):
+                boxes = [one.get_window_extent() for one in texts]
+                assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+        names = {one.get_text() for one in figure.axes[-1].get_xticklabels()}
+        assert names and names <= set(visits["label"])  # whole, not cut off
+    # Where a cut is named no visit is drawn.
+    for panel in drawn[0].axes:
+        last = panel.transData.transform((n - 1, 0))[0]
+        assert all(one.get_window_extent().x0 > last for one in panel.texts)
+
+
+def test_the_best_reading_stands_beside_an_open_axis(tmp_path: Any) -> None:
+    sheet = Simulation(300, 10, seed=1).clinical_sheet().reset_index()
+    sheet.to_csv(tmp_path / "sheet.csv", index=False)
+    scored = score(sheet, "axes")
+    own = scored[scored["dominant"].isna() & scored["dominant_likely"].notna()].iloc[0]
+    text = page(person_inputs(tmp_path / "sheet.csv", own["person_id"]))
+    chance = 100 * own["dominant_likely_probability"]
+    assert f"open; likely {own['dominant_likely']}, {chance:.0f} %" in text and "is a guess beside it" in text
