@@ -120,6 +120,12 @@ def main(arguments: list[str] | None = None) -> int:
         # The reader of our output went away (`sjd log | head`): not an error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        # A file of the user's that can't be read or written; what belongs to a cohort has messages of its own.
+        if verbose:
+            traceback.print_exc()
+        print(f"sjd: error: {error}", file=sys.stderr)
+        code = 1
     except KeyboardInterrupt:
         print("sjd: error: interrupted", file=sys.stderr)
         code = 5

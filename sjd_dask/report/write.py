@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sjd_dask import names
 from sjd_dask.errors import SpecError
+from sjd_dask.store.files import writing
 
 if TYPE_CHECKING:
     from sjd_dask.store.cohort import Cohort
@@ -219,13 +220,14 @@ def companions(cohort: Cohort, result: Result) -> list[dict[str, Any]]:
 def write_text(text: str, path: str | os.PathLike[str]) -> Path:
     """Write a text file whole or not at all."""
     target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with writing(str(target), "no page was written"):
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
     return target

@@ -422,12 +422,16 @@ def open_cohort(path: str | Path, timeout: float = 30.0) -> Cohort:
     try:
         config = tomllib.loads(content.decode())
         version = int(config["format_version"])
+        # A newer file may hold what this version doesn't know.
+        known = version <= t.FORMAT_VERSION
+        layout = Layout(**config.get("layout", {})) if known else Layout()
         name, data, url = str(config["name"]), str(config["data"]), str(config["catalogue"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{home.where(COHORT_FILE)} cannot be understood: {error!r}") from error
-    if version > t.FORMAT_VERSION:
+    except KeyError as error:
+        raise DataError(f"{home.where(COHORT_FILE)} lacks the key {error}; restore it from a backup") from error
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{home.where(COHORT_FILE)} cannot be understood: {error}") from error
+    if not known:
         raise FormatVersionError(version, t.FORMAT_VERSION)
-    layout = Layout(**config.get("layout", {}))
     catalogue = _catalogue(home, url, timeout)
     if catalogue.is_sqlite and not Path(str(engine_url(catalogue.url).database)).exists():
         # Connecting would make an empty one.

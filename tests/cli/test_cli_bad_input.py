@@ -9,7 +9,7 @@ import pytest
 
 from sjd_dask.store.cohort import open_cohort
 
-from .conftest import Sjd
+from .conftest import Sjd, check_refused
 
 
 def _matrix(rows: str) -> bytes:
@@ -178,3 +178,19 @@ def test_plan_that_does_not_fit_is_refused(cohort: Path, spec: Path, tmp_path: P
     done = sjd("run", spec, "--cluster", tmp_path / "tiny.yaml", "-q")
     assert done.code == 4, done.err
     assert "MB" in done.err
+
+
+def test_a_place_that_cannot_be_written_is_named(cohort: Path, spec: Path, sjd: Sjd) -> None:
+    assert sjd("run", spec).code == 0
+    for command in ("report", "export"):
+        target = cohort / "none" / {"report": "a.html", "export": "a.tsv"}[command]
+        done = sjd(command, cohort, "associations/ewas", target)
+        check_refused(done, 1, ["none/a.", "No such file"])
+
+
+def test_what_storage_refuses_is_one_line(sjd: Sjd, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(cluster: str | None) -> None:
+        raise PermissionError(13, "Permission denied", "/etc/dask")
+
+    monkeypatch.setattr("sjd_dask.jobs.doctor.examine", refuse)
+    check_refused(sjd("doctor"), 1, ["Permission denied", "/etc/dask"])

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from sjd_dask.errors import DataError, FormatVersionError
 from sjd_dask.store.catalogue import tables as t
-from sjd_dask.store.catalogue.session import Catalogue
+from sjd_dask.store.catalogue.session import Catalogue, engine_url
 
 
 def revision_of(connection: sa.Connection) -> str | None:
@@ -73,7 +73,8 @@ def open_checked(catalogue: Catalogue) -> None:
     with catalogue.read() as connection:
         revision = revision_of(connection)
         if revision is None:
-            raise DataError(f"{catalogue!r} holds no cohort; make one with: sjd init COHORT")
+            shown = engine_url(catalogue.url).render_as_string(hide_password=True)
+            raise DataError(f"the catalogue {shown} is empty; restore it from a backup")
         check_revision(revision)
         _check_format(connection)
     if revision != t.REVISIONS[-1]:
