@@ -11,6 +11,7 @@ from sjd_dask.clinical.definitions import Overrides, did_you_mean, load_definiti
 from sjd_dask.errors import SpecError
 
 _WITH_UNIT = re.compile(r"^(.*?)\s*\[([^\]]*)\]\s*$")
+_IN_PARENTHESES = re.compile(r"^(.*?)\s*\(([^()]*)\)\s*$")
 _SEPARATORS = re.compile(r"[\s.\-/]+")
 
 
@@ -79,14 +80,30 @@ class Columns:
         return name in self.specs
 
     def canonical(self, header: object) -> tuple[str, str | None] | None:
-        """``(canonical name, unit in the header or None)``, or None for a header this dictionary doesn't know."""
+        """``(canonical name, unit in the header or None)``, or None for a header this dictionary doesn't know.
+
+        What stands in brackets is a unit, what stands in parentheses is one where the column has it: ``IgG (mg/dL)``.
+        """
         found = _WITH_UNIT.match(str(header))
         name = self._names.get(plain(found[1] if found else header))
+        if name is None and (inside := _IN_PARENTHESES.match(str(header))) is not None:
+            name = self._names.get(plain(inside[1]))
+            return (name, inside[2].strip()) if name is not None and self._has_unit(name, inside[2]) else None
         return None if name is None else (name, found[2].strip() if found else None)
 
     def near(self, header: object, cutoff: float = 0.6) -> str:
         """``(did you mean 'x'?)`` for a header that is nearly a known one; ``cutoff`` 1 asks for the very same."""
+        inside = _IN_PARENTHESES.match(str(header))
+        if inside is not None and (name := self._names.get(plain(inside[1]))) is not None:
+            units = self.specs[name].get("units")
+            meant = f"{name} [{next(iter(units))}]" if units else name
+            return f" (did you mean {meant!r}?)"
         return did_you_mean(plain(header), self._names, cutoff)
+
+    def _has_unit(self, name: str, unit: str) -> bool:
+        spec = self.specs[name]
+        known = spec.get("units", {spec["unit"]: 1} if "unit" in spec else {})
+        return any(one in known for one in self._units.get(_plain_unit(unit), []))
 
     def divisor(self, name: str, unit: object, where: str) -> float:
         """What values in ``unit`` are divided by to stand in the column's own unit.

@@ -258,6 +258,19 @@ def test_the_end_of_a_range_is_plausible_in_every_unit() -> None:
         sheet({"igg [g/dL]": [0.0099]}).number("igg")
 
 
+def test_a_unit_in_parentheses_is_one_where_the_column_has_it() -> None:
+    read = sheet(
+        {"IgG (mg/dL)": [1610], "Platelets (x10^9/L)": [150], "Pain (VAS)": [3], "hb (mmol)": [8], "x (y)": [1]}
+    )
+    assert read.recognised == ["sample_id", "igg", "platelets"]
+    assert read.number("igg").tolist() == [16.1] and read.number("platelets").tolist() == [150]
+    assert read.unknown == {
+        "Pain (VAS)": " (did you mean 'pain [score]'?)",
+        "hb (mmol)": " (did you mean 'haemoglobin [g/dL]'?)",
+        "x (y)": "",
+    }
+
+
 def test_units_come_with_the_table_not_after_it() -> None:
     with pytest.raises(SpecError, match="was read already"):
         Sheet.read(sheet({"igg": [10]}), units={"igg": "g/L"})
