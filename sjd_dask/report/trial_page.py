@@ -179,10 +179,16 @@ def _feasibility(facts: Mapping[str, Any], tables: Tables, below: int) -> list[T
 
 
 def _planned(tables: Tables) -> dict[str, pd.Series]:
-    """What each design needs for its first endpoint."""
-    sizes = tables["design_sizes"]
-    known = sizes[(sizes["design"] != "pure") & sizes["n_enrolled"].notna()]
-    return {str(row["design"]).replace("_", " "): row for _, row in known.drop_duplicates("design").iterrows()}
+    """What each design enrols and screens: as its table of power and strata have it, or that of several arms."""
+    if "design_arms" in tables:
+        known = tables["design_arms"].drop_duplicates("design").dropna(subset=["n_enrolled"])
+    else:
+        strata = tables["design_strata"]
+        first = strata[strata["endpoint"] == strata["endpoint"].iloc[0]]
+        screened = np.ceil(first.groupby("design")["screened"].sum() - 1e-6)
+        known = tables["design_power"].drop_duplicates("design")
+        known = known.assign(n_screened=known["design"].map(screened))
+    return {str(row["design"]).replace("_", " "): row for _, row in known.iterrows()}
 
 
 def _design(facts: Mapping[str, Any], tables: Tables, below: int) -> list[TrialSection]:
@@ -202,10 +208,12 @@ def _design(facts: Mapping[str, Any], tables: Tables, below: int) -> list[TrialS
                 "wide",
                 picture_uri(sizes(list(planned), enrolled, screened)),
                 f"Persons to enrol of those to screen: {said}.",
-                f"For the endpoint {first['endpoint']}, the comparison {first['analysis']} in the first design.",
+                f"For the endpoint {first['endpoint']}"
+                + (f", all arms against the control ({first['rule']})." if "rule" in first else "."),
             )
         )
-    titles = {"sizes": "Persons needed", "power": "Power, by formula and simulated", "hierarchy": "Endpoints in order",
+    titles = {"arms": "Several arms against one control", "sizes": "Persons needed",
+              "power": "Power, by formula and simulated", "hierarchy": "Endpoints in order",
               "familywise": "False rejections of the family", "strata": "By stratum", "classifier": "The classifier",
               "calls": "What a call means", "methods": "Other tests", "placebo": "Under placebo",
               "enrichment": "By the rule of enrichment"}  # fmt: skip

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sjd_dask.clinical.trials import design
 from sjd_dask.report.trial_hiding import PARTS, hidden_groups, steps_left
-from sjd_dask.report.trial_page import render_trial
+from sjd_dask.report.trial_page import _planned, render_trial
 
 
 def groups(counts: dict[str, tuple[int, int, int]]) -> pd.DataFrame:
@@ -141,3 +142,23 @@ def test_feasibility_of_one_group() -> None:
     told = facts(sections=["feasibility"], screened=42, eligible={"yes": 10, "no": 30, "undetermined": 2}, needed=7)
     page = render_trial(told, {"feasibility": table})
     assert "to screen for 7" in page and "site" in page
+
+
+def test_the_sizes_shown_are_those_the_trial_is_planned_with() -> None:
+    """Of a stratified design the comparison asked for sets them, and of several arms the table of arms."""
+    spec = {
+        "strata": [{"name": "C1", "share": 0.4}, {"name": "C2", "share": 0.6}],
+        "classifier": {"target": ["C1"], "sensitivity": 0.9, "specificity": 0.9},
+        "endpoints": [{"name": "e", "kind": "continuous", "sd": 6, "effect": 3}],
+        "stratified_for": "target", "simulate": False, "screen_failure": 0.2,
+    }  # fmt: skip
+    found = design(spec).tables
+    sizes = found["sizes"].set_index(["design", "analysis"])
+    shown = _planned({f"design_{name}": table for name, table in found.items()})
+    for name, at in (("all comers", ("all_comers", "all")), ("stratified", ("stratified", "target")),
+                     ("enriched", ("enriched", "target"))):  # fmt: skip
+        row = sizes.loc[at]
+        assert (shown[name]["n_enrolled"], shown[name]["n_screened"]) == (row["n_enrolled"], row["n_screened"])
+    arms = design({**spec, "arms": {"rule": "dunnett", "active": [{"name": "a"}, {"name": "b"}]}}).tables
+    shown = _planned({f"design_{name}": table for name, table in arms.items()})
+    assert shown["stratified"]["n_enrolled"] == arms["arms"].set_index("design").loc["stratified", "n_enrolled"].iloc[0]

@@ -179,6 +179,31 @@ class Hierarchy(Part):
         return self
 
 
+class Arm(Part):
+    """An active arm."""
+
+    name: Text
+    effect: float | dict[str, float] = Field(
+        1.0, description="Part of the endpoints' effect that this arm has: one number, or endpoint -> number."
+    )
+
+
+class Arms(Part):
+    """Several active arms, each compared with the same control."""
+
+    active: list[Arm] = Field(min_length=2, description="For fixed_sequence in the order in which they are tested.")
+    rule: Literal["bonferroni", "dunnett", "fixed_sequence"] = Field(
+        description="How the comparisons share alpha: each at alpha / arms; at the level that the shared control "
+        "leaves; or in order, each at the whole alpha until the first that isn't rejected."
+    )
+
+    @model_validator(mode="after")
+    def _names(self) -> Arms:
+        if len({one.name for one in self.active}) < len(self.active):
+            raise ValueError("two of the arms have the same name")
+        return self
+
+
 class Simulate(Part):
     """Trials to draw."""
 
@@ -187,7 +212,7 @@ class Simulate(Part):
 
 
 class DesignSpec(Part):
-    """Sizes and power of a two-arm trial."""
+    """Sizes and power of a trial of one or several active arms and a control."""
 
     endpoints: list[Endpoint] = Field(min_length=1, description="The first one sets the size of the trial.")
     strata: list[Stratum] | None = Field(None, description="Default: one stratum of everyone.")
@@ -199,8 +224,9 @@ class DesignSpec(Part):
     power: float | None = Field(None, gt=0, lt=1)
     sided: Literal[1, 2] | None = None
     allocation: tuple[Annotated[int, Field(ge=1, le=20)], Annotated[int, Field(ge=1, le=20)]] | None = Field(
-        None, description="Treatment to control, whole numbers."
+        None, description="Treatment (each active arm) to control, whole numbers."
     )
+    arms: Arms | None = Field(None, description="Several active arms; without it, one.")
     dropout: float | None = Field(None, ge=0, lt=1, description="Share lost before the outcome.")
     screen_failure: float | None = Field(
         None, ge=0, lt=1, description="Share of the screened who fail for a reason other than their class."
@@ -222,6 +248,8 @@ class DesignSpec(Part):
                             ("strata", [one.name for one in self.strata or []])):  # fmt: skip
             if len(set(found)) < len(found):
                 raise ValueError(f"two of the {what} have the same name")
+        if self.arms is not None and self.n is not None:
+            raise ValueError("`n` goes with one active arm: with `arms` leave it out, and the power says how many")
         if len(set(self.designs or [])) < len(self.designs or []):
             raise ValueError("`designs` names one twice")
         if self.classifier is not None and self.strata is None:

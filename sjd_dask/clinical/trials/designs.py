@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 
 from sjd_dask.clinical.definitions import Overrides
+from sjd_dask.clinical.trials.arms import all_rejected, any_rejected, comparison_level, of_arm, shift_of
 from sjd_dask.clinical.trials.comparisons import Comparison, analyses, compare
+from sjd_dask.clinical.trials.design_columns import TABLES
 from sjd_dask.clinical.trials.design_spec import Continuous, DesignSpec, Simulate, parse_design, with_defaults
 from sjd_dask.clinical.trials.design_tables import (
     enrichment_table,
@@ -23,13 +25,14 @@ from sjd_dask.clinical.trials.design_tables import (
 from sjd_dask.clinical.trials.enrichment import Population, enrich, population
 from sjd_dask.clinical.trials.outcomes import Outcome, outcomes, residual_correlation
 from sjd_dask.clinical.trials.placebo import placebo_model, placebo_table
-from sjd_dask.clinical.trials.sample_size import SampleSize, rounded, smallest_control
+from sjd_dask.clinical.trials.sample_size import SampleSize, critical, rounded, smallest_control
 from sjd_dask.clinical.trials.simulate import draw, monte_carlo_error, p_values
 from sjd_dask.errors import SpecError
 
 EVERYONE = "everyone"
 #: Persons drawn for a design, trials x n: above it the simulation is left out, and said so.
 MOST_PERSONS = 500_000_000
+_NO_EFFECT = "no effect in this comparison: no number of persons finds it"
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,9 @@ class DesignReport:
     Attributes
     ----------
     tables : dict of str to DataFrame
-        ``sizes``, ``power``, ``strata``, ``methods``; with a classifier ``classifier``, ``calls`` and
-        ``enrichment``; with several hypotheses ``hierarchy`` and, simulated, ``familywise``; with a placebo model
-        ``placebo``. Columns are in `design_columns.TABLES`.
+        ``sizes``, ``power``, ``strata``, ``methods``; with several arms ``arms``; with a classifier ``classifier``,
+        ``calls`` and ``enrichment``; with several hypotheses ``hierarchy`` and, simulated, ``familywise``; with a
+        placebo model ``placebo``. Columns are in `design_columns.TABLES`.
     messages : list of str
         What was assumed and what to mind, one sentence each.
     spec : DesignSpec
@@ -54,7 +57,10 @@ class DesignReport:
 
 
 def design(spec: DesignSpec | Mapping[str, Any], *, definitions: Overrides | None = None) -> DesignReport:
-    """Sizes and power of the designs of a trial with two arms, by formula and by simulation.
+    """Sizes and power of the designs of a trial, by formula and by simulation.
+
+    With several active arms, ``arms`` holds the sizes of all of them together; the other tables are then about one arm
+    with the whole effect and the control, at the level of one comparison.
 
     Parameters
     ----------
@@ -79,12 +85,23 @@ def design(spec: DesignSpec | Mapping[str, Any], *, definitions: Overrides | Non
     correlation = residual_correlation(spec, found)
     dropout = _given(spec.dropout)
     counted = [one.counted(dropout) for one in found]
+    family = spec
+    if spec.arms is not None:
+        spec = spec.model_copy(update={"alpha": _level(spec)})
     sizes = _sizes(spec, who, counted)
     planned = _planned(spec, who, sizes)
     messages = _assumptions(spec, who, found)
+    if spec.arms is not None:
+        messages.append(
+            f"{len(spec.arms.active)} active arms against one control, {spec.arms.rule.replace('_', ' ')}: each "
+            f"comparison is tested at {_given(spec.alpha):.4g}, and the sizes of the trial are in the table of arms. "
+            "The other tables are about one arm with the whole effect and the control, at that level."
+        )
     power, tested = _power(spec, who, found, counted, planned, correlation, messages)
     tables = {"sizes": sizes, "power": power, "strata": strata_table(spec, who, found, planned),
               "methods": methods_table(spec, who, counted)}  # fmt: skip
+    if spec.arms is not None:
+        tables["arms"] = _arms_table(spec, who, found)
     if spec.classifier is not None:
         tables |= {"classifier": who.strata_table(), "calls": who.calls_table(),
                    "enrichment": enrichment_table(sizes, who, found)}  # fmt: skip
@@ -93,7 +110,7 @@ def design(spec: DesignSpec | Mapping[str, Any], *, definitions: Overrides | Non
     placebo = [_placebo(one, definitions) for one in spec.endpoints if isinstance(one, Continuous) and one.placebo]
     if placebo:
         tables["placebo"] = pd.concat(placebo, ignore_index=True)
-    return DesignReport(tables, messages, spec)
+    return DesignReport(tables, messages, family)
 
 
 def _population(spec: DesignSpec) -> Population:
@@ -126,9 +143,7 @@ def _sizes(spec: DesignSpec, who: Population, found: list[Outcome]) -> pd.DataFr
                             "n_enrolled": size.enrolled,
                             "n_screened": _screened(size.enrolled, who, name, spec)}  # fmt: skip
                 row["n_total_rule"] = _rule(one, who, name, analysis, pure)
-                reasons.append(
-                    "" if size is not None else "no effect in this comparison: no number of persons finds it"
-                )
+                reasons.append("" if size is not None else _NO_EFFECT)
                 rows.append(row)
     wanted = ["design", "endpoint", "analysis", "effect", "used", "n_treatment", "n_control", "n_total", "n_total_rule",
               "n_enrolled", "n_screened"]  # fmt: skip
@@ -153,6 +168,64 @@ def _needed(comparison: Comparison, spec: DesignSpec, lost: float) -> SampleSize
         return comparison.power(n * (1 + ratio), ratio / (1 + ratio), alpha=alpha, sided=sided, strict=False)
 
     return rounded(smallest_control(at, power, least), ratio, lost)
+
+
+def _level(spec: DesignSpec) -> float:
+    """Level of the comparison of one active arm with the control."""
+    assert spec.arms is not None
+    treated, controls = spec.allocation or (1, 1)
+    return comparison_level(
+        spec.arms.rule, len(spec.arms.active), alpha=_given(spec.alpha), sided=int(_given(spec.sided)),
+        ratio=treated / controls,
+    )  # fmt: skip
+
+
+def _arms_table(spec: DesignSpec, who: Population, found: list[Outcome]) -> pd.DataFrame:
+    """One row a design, endpoint and active arm: as many persons as the arm that needs most takes for its power."""
+    assert spec.arms is not None
+    treated, controls = spec.allocation or (1, 1)
+    ratio, alpha, sided = treated / controls, _given(spec.alpha), int(_given(spec.sided))
+    limit = float(critical(alpha, sided))
+    dropout = _given(spec.dropout)
+    k = len(spec.arms.active)
+    under = [[one.counted(dropout) for one in of_arm(spec, found, i)] for i in range(k)]
+    rows: list[dict[str, Any]] = []
+    for name in spec.designs or []:
+        analysis = spec.stratified_for if name == "stratified" else analyses(who, name)[0]
+        for e, endpoint in enumerate(found):
+            lost = 0.0 if endpoint.non_responder else dropout
+            comparisons = [compare(arm[e], who, name, analysis) for arm in under]
+            needed = [_needed(one, spec, lost) for one in comparisons]
+            known = [one for one in needed if one is not None]
+            size = max(known, key=lambda one: one.control_exact) if known else None
+            powers = [
+                math.nan if size is None else
+                one.power(size.control * (1 + ratio), ratio / (1 + ratio), alpha=alpha, sided=sided, strict=False)
+                for one in comparisons
+            ]  # fmt: skip
+            shifts = [shift_of(power, limit) for power in powers]
+            in_order = spec.arms.rule == "fixed_sequence"
+            for i, (arm, one) in enumerate(zip(spec.arms.active, comparisons, strict=True)):
+                row: dict[str, Any] = {"design": name, "endpoint": endpoint.name, "analysis": analysis, "arm": arm.name,
+                                       "rule": spec.arms.rule, "alpha": alpha, "effect": one.effect}  # fmt: skip
+                if size is not None:
+                    enrolled = k * size.enrolled_treatment + size.enrolled_control
+                    row |= {
+                        "n_arm": size.treatment, "n_control": size.control,
+                        "n_total": k * size.treatment + size.control,
+                        "n_enrolled": enrolled, "n_screened": _screened(enrolled, who, name, spec), "power": powers[i],
+                        "power_in_family": all_rejected(shifts[: i + 1], limit, ratio=ratio) if in_order else powers[i],
+                        "power_any": powers[0] if in_order else any_rejected(shifts, limit, sided=sided, ratio=ratio),
+                        "power_all": all_rejected(shifts, limit, ratio=ratio),
+                    }  # fmt: skip
+                row["reason"] = (
+                    "" if needed[i] is not None else "no effect in this comparison: no number of persons finds it"
+                )
+                rows.append(row)
+    table = pd.DataFrame(rows).reindex(columns=list(TABLES["arms"]))
+    for name in ("n_arm", "n_control", "n_total", "n_enrolled", "n_screened"):
+        table[name] = pd.array([None if pd.isna(v) else int(v) for v in table[name]], dtype="Int64")
+    return table
 
 
 def _rule(one: Outcome, who: Population, design: str, analysis: str, pure: SampleSize | None) -> float:

@@ -64,8 +64,8 @@ def check_columns(table: pd.DataFrame, endpoint: str, arm: str, baseline: str | 
     twice = table[who_column].notna() & table[who_column].duplicated()
     if twice.any():
         raise DataError(
-            f"{who_column} {table.loc[twice, who_column].iloc[0]!r} has more than one row in the trial's table ({int(twice.sum())} "
-            "rows too many): each person randomised has one; keep that of the endpoint's visit"
+            f"{who_column} {table.loc[twice, who_column].iloc[0]!r} has more than one row in the trial's table "
+            f"({int(twice.sum())} rows too many): each person randomised has one; keep that of the endpoint's visit"
         )
 
 
