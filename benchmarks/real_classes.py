@@ -7,7 +7,8 @@ FOLDER holds the reference data (default: the environment variable SJD_REFERENCE
 - commands: through `sjd`, GSE65391 (673 arrays of whole blood; 106 children with lupus over many visits, 39 healthy
   ones): interferon high or low, trained, judged by nested cross-validation over persons, promoted, and let loose on
   healthy blood, on arrays whose values were permuted, and on another platform. Pages are left in WORK.
-- accuracy: golub, khan, TCGA and rheumatoid arthritis against plain scikit-learn on the same folds.
+- accuracy: golub, khan, TCGA and rheumatoid arthritis against plain scikit-learn on the same folds, with panels of at
+  most --size features, or "auto".
 - strangers: brain against blood on the same probes.
 """
 
@@ -282,7 +283,7 @@ def interval(record: Any, digits: int = 3) -> str:
     return f"{record['value']:.{digits}f} ({record['low']:.{digits}f} to {record['high']:.{digits}f})"
 
 
-def accuracy_lines(root: Path, models: list[str]) -> list[str]:
+def accuracy_lines(root: Path, models: list[str], size: int | str = 50) -> list[str]:
     """Accuracy against plain scikit-learn, five folds; TCGA also from its training to its test part."""
     text = [
         row("data", "persons", "features", "model", "panel", "accuracy", "scikit-learn, all features", "difference"),
@@ -291,7 +292,7 @@ def accuracy_lines(root: Path, models: list[str]) -> list[str]:
     for model in models:
         for make in (leukaemia, tumours, breast, arthritis):
             data = make(root)
-            judged, fits = judge(data, Recipe(model=model))
+            judged, fits = judge(data, Recipe(model=model, panel_size=size))
             right = np.asarray(judged.classes)[judged.probabilities.argmax(axis=1)] == data.labels
             theirs = plain(data, model) == data.labels
             gain = accuracy_difference(right, theirs, data.persons)
@@ -304,7 +305,7 @@ def accuracy_lines(root: Path, models: list[str]) -> list[str]:
             print(text[-1], file=sys.stderr, flush=True)
     data, test = breast(root), breast(root, "test")
     for model in models:
-        fitted = fit(data, Recipe(model=model))
+        fitted = fit(data, Recipe(model=model, panel_size=size))
         top = fitted.classifier.predict(columns(test, fitted)).top
         right = np.asarray(fitted.classifier.classes)[top] == test.labels
         theirs = plain_model(model).fit(data.values, data.labels).predict(test.values) == test.labels
@@ -425,6 +426,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     parser.add_argument("--only", nargs="*", choices=["commands", "accuracy", "strangers"])
     parser.add_argument("--models", nargs="*", default=["multinomial", "random_forest"])
+    parser.add_argument("--size", default=50, type=lambda text: text if text == "auto" else int(text))
     given = parser.parse_args()
     if given.folder is None:
         parser.error("name the folder of the reference data")
@@ -432,7 +434,7 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     text: list[str] = []
     parts = {
-        "accuracy": lambda: ["## Accuracy", "", *accuracy_lines(given.folder, given.models)],
+        "accuracy": lambda: ["## Accuracy", "", *accuracy_lines(given.folder, given.models, given.size)],
         "strangers": lambda: ["## Brain and blood", "", *stranger_lines(given.folder)],
         "commands": lambda: ["## Whole blood", "", *command_lines(given.folder, work)],
     }

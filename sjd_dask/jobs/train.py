@@ -275,6 +275,11 @@ def prepare(spec: JobSpec, base: Path) -> TrainJob:
             f"`refit: false`: {' and '.join(what)} have seen the persons that the folds judge, so the metrics may be "
             "too good"
         )
+    if spec.panel.method == "none" and "size" in spec.panel.model_fields_set:
+        warnings.append(
+            f"`panel: size: {spec.panel.size}` counts for nothing with `method: none`, which takes all of the "
+            f"{spec.panel.prefilter:,} features that `prefilter` leaves"
+        )
     recipe = make_recipe(spec)
     if few := [
         one

@@ -149,13 +149,19 @@ def check_persons(labelled: Labelled, spec: TrainSpec) -> list[str]:
     """
     frame, warnings = labelled.frame, []
     outer, inner = spec.folds.outer, spec.folds.inner
-    # The most a person counts for: a fold takes whole persons, and a person has the class it has most often.
+    # A fold takes whole persons, and a person counts for the class it has most often, as in `person_folds`.
     core = frame[frame[CORE]]
-    counts = {one: int(core.loc[core[LABEL] == one, PERSON].nunique()) for one in labelled.classes}
+    seen = {one: int(core.loc[core[LABEL] == one, PERSON].nunique()) for one in labelled.classes}
+    own = frame.groupby([PERSON, LABEL]).size().unstack(fill_value=0).sort_index(axis=1).idxmax(axis=1).value_counts()
+    counts = {one: min(n, int(own.get(one, 0))) for one, n in seen.items()}
     # After one outer fold is held out every inner fold still needs a person of each class.
     needed = max(outer, -(-inner * outer // (outer - 1)))
     if few := {one: n for one, n in counts.items() if n < needed}:
-        told = ", ".join(f"{one!r} has {n}" for one, n in few.items())
+        told = ", ".join(
+            f"{one!r} has {n}"
+            + (f" (of {seen[one]}, the others have another class more often)" if n < seen[one] else "")
+            for one, n in few.items()
+        )
         raise DataError(
             f"{outer} outer and {inner} inner folds of persons need at least {needed} "
             f"{'core ' if labelled.strata is not None and spec.core else ''}persons of each class, and {told}. "

@@ -51,6 +51,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "one": "same",
             "share": numbers / 7,
             "rare": ["a" if i < 2 else "b" for i in numbers],
+            "later": ["second" if i == 0 else "first" for i in numbers],
             "barred": ["a|b" if i % 2 else "c" for i in numbers],
             "empty": pd.Series([None] * len(ids), dtype=object).to_numpy(),
         },
@@ -140,6 +141,8 @@ def test_a_coverage_that_so_few_persons_cannot_tell_is_said(home: Path) -> None:
         return [one for one in prepare(parse_spec(spec, "spec"), Path()).warnings if one.startswith("`coverage")]
 
     assert warned(0.8) == []
+    sized = parse_spec({**scene.TRAIN, **FEW, "cohort": "cohort", "panel": {"method": "none", "size": 9}}, "spec")
+    assert any("`panel: size: 9` counts for nothing" in one for one in prepare(sized, home).warnings)
     (none,), (half,) = warned(1 - 1 / (n + 2)), warned(1 - 1 / (n + 1))
     assert f"at least {n + 1} persons, and there are {n}" in none and "no sample is called" in none
     assert f"at least {n} persons, and some outer folds train on {n // 2}" in half
@@ -231,6 +234,7 @@ BAD: dict[str, tuple[int, dict[str, Any], list[str]]] = {
     "no label at all": (3, {"labels": "empty"}, ["column 'empty'", "0 classes"]),
     "fractions": (3, {"labels": "share"}, ["`labels: share`", "fractions"]),
     "few persons": (3, {"labels": "rare"}, ["'a' has 2", "at least 4 persons", "fewer `folds`"]),
+    "persons of several classes": (3, {"labels": "later"}, ["'second' has 0 (of 1", "another class more often"]),
     "a bar in a class": (3, {"labels": "barred"}, ["'a|b'", "joined by"]),
     "a layer of a layer": (2, {"layer": "layers/twice"}, ["layers/twice@1", "layers/logs@1", "one chain"]),
     "an outcome in the chain": (2, {"layer": "layers/outcome"}, ["`combat`", "'disease'", "without covariates"]),
