@@ -129,6 +129,11 @@ def exchange(
     if scores is not None:
         table = _aligned(read_table(scores), read, str(scores), notes)
         columns += score_columns(table)
+        if not columns:
+            raise DataError(
+                f"{scores} holds no score: its columns are {name_some(map(str, table.columns), 8) or 'none but ids'}. "
+                "Give a table that `sjd score` wrote"
+            )
     if cohort is not None and calls is not None:
         calls = f"{names.CLASSES}/{calls.removeprefix(f'{names.CLASSES}/')}"
         columns += call_columns(_aligned(_calls(cohort, calls), read, calls, notes))
@@ -255,10 +260,8 @@ def _patients(
     frame = sheet.frame
     if scores is not None:
         frame = pd.concat([frame, scores.drop(columns=[one for one in scores if one in frame])], axis=1)
-    kept = query_samples(frame, query, "patients").index
-    stated = np.zeros(sheet.n, dtype=bool)
-    stated[kept] = True
-    return stated
+    asked = frame.set_index(names.SAMPLE_ID)
+    return np.asarray(asked.index.isin(query_samples(asked, query, "patients").index), dtype=bool)
 
 
 def _known_persons(path: Path | str) -> dict[str, int]:
@@ -279,7 +282,7 @@ def _known_persons(path: Path | str) -> dict[str, int]:
             f"{path}: person {given['person_source_value']!r} has person_id {given['person_id']!r}; it must be a whole "
             "number above 0"
         )
-    for name, values in (("person_source_value", table["person_source_value"]), ("person_id", numbers)):
+    for name, values in (("person_source_value", table["person_source_value"]), ("person_id", numbers.astype(object))):
         twice = values[values.duplicated()]
         if len(twice):
             raise DataError(f"{path}: {name} {twice.iloc[0]!r} comes more than once: one row a person")

@@ -197,7 +197,7 @@ REFUSED: list[tuple[str, dict[str, str], int, list[str]]] = [
     ("--to omop", {"sheet.csv": SHEET.replace("2024-02-02", "")}, 3, ["'lone' has no date", "1 of 4 rows"]),
     ("--to omop", {"sheet.csv": SHEET.replace(",1610,", ",1.6,")}, 3, ["01005a", "igg", "g/L"]),
     ("--to phenopackets", {"sheet.csv": SHEET.replace("46,F", "46,M")}, 3, ["'01005'", "female", "male"]),
-    ("--to phenopackets --patients diseas==1", {}, 2, ["diseas"]),
+    ("--to phenopackets --patients diseas==1", {}, 2, ["diseas", "did you mean 'disease'", "There are: sample_id, "]),
     ("--to phenopackets --definition {home}/phenopackets.yaml", {
         "phenopackets.yaml": "assays: {igg: {id: 'XYZ:1'}}\n"}, 2, ["'XYZ'", "resources"]),
     ("--to phenopackets --definition {home}/phenopackets.yaml", {
@@ -205,7 +205,9 @@ REFUSED: list[tuple[str, dict[str, str], int, list[str]]] = [
     ("--to omop --persons {home}/persons.csv", {
         "persons.csv": "person_id,person_source_value\nx,01005\n"}, 3, ["'01005'", "whole number"]),
     ("--to omop --persons {home}/persons.csv", {
-        "persons.csv": "person_id,person_source_value\n3,a\n3,b\n"}, 3, ["more than once"]),
+        "persons.csv": "person_id,person_source_value\n3,a\n3,b\n"}, 3, ["person_id 3 comes more than once"]),
+    ("--to omop --scores {home}/other.csv", {
+        "other.csv": "sample_id,batch\n01005a,1\n"}, 3, ["other.csv holds no score", "'batch'", "sjd score"]),
     ("--to omop --persons {home}/persons.csv", {"persons.csv": "person_id,person\n3,a\n"}, 2, ["person_source_value"]),
 ]  # fmt: skip
 
