@@ -110,13 +110,16 @@ def fit_blocks(model: LinearModel, values: NDArray[Any], rho: float) -> FeatureF
 def compare_groups(model: GroupModel, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """Test between groups of a stripe of whole columns: arrays (F,)."""
     tested = model.values(values)
+    known = np.isfinite(tested)
+    if np.isinf(tested).any():
+        # As in a linear model, an infinite cell is missing.
+        tested = np.where(known, tested, np.nan)
     if model.test == "wilcoxon":
         found = rank.wilcoxon(tested, model.codes, correct=model.continuity, exact=model.exact)
     elif model.test == "kruskal":
         found = rank.kruskal(tested, model.codes, model.n_groups)
     else:
         found = rank.welch(tested, model.codes, model.n_groups)
-    known = np.isfinite(tested)
     with np.errstate(invalid="ignore"):
         mean = np.where(known, tested, 0.0).sum(axis=0) / known.sum(axis=0)
     return {

@@ -99,13 +99,14 @@ def _assemble(
         gram = np.zeros((0, gram.shape[1]))
         whitened = qty
         solve.multiply(basis.r_inverse, qty, coefficients)
-        stdev = np.repeat(np.sqrt(np.square(basis.r_inverse).sum(axis=1))[:, None], n_features, axis=1)
+        stdev = np.repeat(linear_fit.complete_stdev(basis)[:, None], n_features, axis=1)
     else:
         whitened, stdev = np.empty((p, n_features)), np.empty((p, n_features))
         smallest = np.empty(n_features)
         unused = np.zeros(n_features)
         solve.solve_missing(gram, qty, unused, basis.r_inverse, whitened, coefficients, stdev, unused, smallest)
         singular = smallest <= solve.PIVOT_TOLERANCE
+        stdev[:, linear_fit.complete_features(gram)] = linear_fit.complete_stdev(basis)[:, None]
     df = n_samples.astype(np.float64) - p
     with np.errstate(invalid="ignore", divide="ignore"):
         sigma2 = np.where(df > 0, rest / df, np.nan)

@@ -9,7 +9,7 @@ import numpy as np
 
 from sjd_dask.errors import DesignError, SpecError
 from sjd_dask.kernels import linear_solve as solve
-from sjd_dask.kernels.linear_fit import LinearFit, OwnFit
+from sjd_dask.kernels.linear_fit import LinearFit, OwnFit, complete_features
 from sjd_dask.kernels.linear_sums import Floats, LinearDesign
 
 NaContrasts = Literal["exact", "limma"]
@@ -97,7 +97,7 @@ def _exact(fit: LinearFit, design: LinearDesign, contrasts: Floats) -> ContrastF
         effects[:, lost] = stdev[:, lost] = quadratic[lost] = np.nan
         # A complete feature has the same bits whether or not a neighbour of its stripe lacks a cell. Weights take from
         # the identity too, so that the number of samples alone doesn't tell whose covariance is the design's.
-        whole = np.flatnonzero(~fit.gram_missing.any(axis=1))
+        whole = complete_features(fit.gram_missing)
         effects[:, whole], stdev[:, whole], quadratic[whole] = _complete(
             np.ascontiguousarray(fit.whitened[:, whole]), fit.pilot[whole], weights, shift, basis, basis_shift
         )

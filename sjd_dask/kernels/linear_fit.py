@@ -102,13 +102,14 @@ def finish(sums: LinearSums, design: LinearDesign) -> LinearFit:
             sums.gram_missing, qty, squares, design.r_inverse, whitened, coefficients, stdev, rest, smallest
         )
         singular = smallest <= solve.PIVOT_TOLERANCE
+        stdev[:, complete_features(sums.gram_missing)] = complete_stdev(design)[:, None]
     else:
         whitened = qty
         coefficients = np.empty((p, n_features))
         rest = squares.copy()
         solve.multiply(design.r_inverse, qty, coefficients)
         solve.subtract_squares(qty, rest)
-        stdev = np.repeat(np.sqrt(np.square(design.r_inverse).sum(axis=1))[:, None], n_features, axis=1)
+        stdev = np.repeat(complete_stdev(design)[:, None], n_features, axis=1)
         singular = np.zeros(n_features, dtype=bool)
     coefficients += design.constant[:, None] * sums.pilot
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -134,6 +135,17 @@ def finish(sums: LinearSums, design: LinearDesign) -> LinearFit:
         whitened=whitened,
         gram_missing=sums.gram_missing,
     )
+
+
+def complete_stdev(design: LinearDesign) -> Floats:
+    """Unscaled deviation of each coefficient (p,) of a feature without missing cells."""
+    found: Floats = np.sqrt(np.square(design.r_inverse).sum(axis=1))
+    return found
+
+
+def complete_features(gram_missing: Floats) -> NDArray[np.int64]:
+    """Features from which no cell, and no weight, takes anything: their bits are those of a stripe without holes."""
+    return np.flatnonzero(~gram_missing.any(axis=1))
 
 
 def refit_columns(fit: LinearFit, design: LinearDesign, columns: NDArray[Any]) -> LinearFit:

@@ -43,6 +43,12 @@ def _fit(codes: np.ndarray, design: LinearDesign, rows: list[int], precision: An
     return refit_columns(fit, design, TABLE[codes[:, fit.needs_columns]])
 
 
+def _fit_values(values: np.ndarray, design: LinearDesign) -> LinearFit:
+    sums = new_sums(design, values.shape[1])
+    accumulate(sums, design.q, values)
+    return finish(sums, design)
+
+
 def _same(one: LinearFit, other: LinearFit, part: slice = slice(None)) -> None:
     for name in ("coefficients", "stdev_unscaled", "sigma2", "df_residual", "mean", "n_samples"):
         np.testing.assert_array_equal(getattr(one, name)[..., part], getattr(other, name), err_msg=name)
@@ -78,14 +84,30 @@ def test_cuts_of_samples_and_features_leave_every_bit(
     np.testing.assert_array_equal(whole.f_quadratic[part], tested.f_quadratic)
 
 
-def test_contrasts_of_a_feature_alone_are_those_in_company() -> None:
+@pytest.mark.parametrize("mode", ["exact", "limma"])
+def test_contrasts_of_a_feature_alone_are_those_in_company(mode: Any) -> None:
     """Whether a neighbour lacks a cell changes the way that a complete feature is computed, and not a bit of it."""
     weights = np.eye(6)[:, 1:4]
-    whole = contrast_fit(WHOLE[True, "double"], DESIGN, weights)
+    whole = contrast_fit(WHOLE[True, "double"], DESIGN, weights, mode)
     for f in range(F):
-        alone = contrast_fit(_fit(HOLED[:, [f]], DESIGN, [0, N], "double"), DESIGN, weights)
+        alone = contrast_fit(_fit(HOLED[:, [f]], DESIGN, [0, N], "double"), DESIGN, weights, mode)
         for name in ("effects", "stdev_unscaled", "f_quadratic"):
             np.testing.assert_array_equal(getattr(whole, name)[..., [f]], getattr(alone, name), err_msg=f"{name} {f}")
+
+
+@pytest.mark.parametrize("p", [3, 5, 9])
+def test_deviations_of_complete_features_are_those_without_holes(p: int) -> None:
+    rng = np.random.default_rng(p)
+    matrix = np.column_stack([np.ones(40), rng.normal(size=(40, p - 1))])
+    design = linear_design(matrix)
+    values = rng.normal(size=(40, 3))
+    values[4, 1] = np.nan
+    blocks = np.arange(40) // 2
+    for fits in (
+        [_fit_values(values[:, part], design) for part in (slice(0, 3), slice(0, 1))],
+        [gls_fit(values[:, part], matrix, blocks, 0.3)[0] for part in (slice(0, 3), slice(0, 1))],
+    ):
+        _same(fits[0], fits[1], slice(0, 1))
 
 
 def test_weighted_and_correlated_features_alone_are_those_in_company() -> None:

@@ -113,6 +113,17 @@ def test_tests_between_groups_need_one_chunk_of_samples(sheet: pd.DataFrame, tes
         sjd.associate(_array(da.from_array(_values(), chunks=(50, 32))), **options)
 
 
+@pytest.mark.parametrize("test", ["linear", "wilcoxon", "kruskal", "welch"])
+def test_an_infinite_cell_is_missing_in_every_test(sheet: pd.DataFrame, test: Any) -> None:
+    values, holed = _values(), _values()
+    values[[2, 40], 11], values[9, 12] = np.inf, -np.inf
+    holed[[2, 40], 11] = holed[9, 12] = np.nan
+    options: dict[str, Any] = {"design": "~ disease", "samples": sheet, "test": test}
+    found = sjd.associate(_array(values), **options)
+    _same(found, sjd.associate(_array(holed), **options))
+    assert np.isfinite(found[names.FEATURE_P_VALUE][0, 11:13]).all()
+
+
 def test_repeated_measures_are_lazy_too(sheet: pd.DataFrame) -> None:
     options: dict[str, Any] = {"design": "~ disease", "samples": sheet, "block": "person"}
     whole = _array(da.from_array(_values(), chunks=(-1, 32)))
