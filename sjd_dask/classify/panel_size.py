@@ -1,4 +1,4 @@
-"""How large a panel should be: the smallest that the inner folds can't tell from the best."""
+"""How large a panel should be: as large as the inner folds show to be best."""
 
 from __future__ import annotations
 
@@ -26,18 +26,17 @@ def choose_size(losses: Floats, persons: NDArray[np.str_]) -> tuple[int, Floats,
     Returns
     -------
     int
-        The first size whose loss is above the smallest by at most one standard error of that difference; of equals
-        the first is the smallest.
+        The size with the smallest loss, of equals the smallest size.
     ndarray (sizes,)
         Mean loss over persons.
     ndarray (sizes,)
-        Standard error of the difference to the smallest, over persons; 0 for the smallest itself.
+        Standard error of the difference to the smallest loss, over persons; 0 for that one itself. It says how surely
+        another size is worse.
 
     Notes
     -----
-    The rule of one standard error (Breiman et al. 1984) with the error of the difference: the losses of two panels
-    for the same persons go together, and the error of one loss alone is several times as large, so that it would
-    give away accuracy that the folds show to be there.
+    Not the smallest size within a standard error of the best: it gives away what `auto` is asked for, and swings
+    between the ends of the ladder from fold to fold.
     """
     _, at = np.unique(np.asarray(persons, dtype=str), return_inverse=True)
     weights = person_weights(persons)
@@ -48,7 +47,7 @@ def choose_size(losses: Floats, persons: NDArray[np.str_]) -> tuple[int, Floats,
     best = int(np.argmin(loss))
     away = by_person - by_person[best]
     error = away.std(axis=1, ddof=1) / np.sqrt(n) if n > 1 else np.zeros(len(losses))
-    return int(np.argmax(loss <= loss[best] + error)), loss, np.asarray(error)
+    return best, loss, np.asarray(error)
 
 
 def sizes_table(

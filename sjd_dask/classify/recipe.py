@@ -27,8 +27,8 @@ class Recipe:
         takes them in half-samples of persons), "all_relevant" (in the manner of Boruta) or "none" (all that pass the
         prefilter).
     panel_size : int or "auto"
-        At most so many features; with "none" there is no limit but `prefilter`. "auto": the smallest of `SIZES` that
-        loses nothing that the inner folds can tell (see `choose_size`).
+        At most so many features; with "none" there is no limit but `prefilter`. "auto": the one of `SIZES` that
+        is best in the inner folds (see `choose_size`).
     model : str
         "multinomial" (logistic regression, elastic net), "random_forest", "gradient_boosting" or "shrunken_centroid".
     calibration : str

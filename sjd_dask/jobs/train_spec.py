@@ -24,8 +24,8 @@ class PanelChoice(BaseModel):
     )
     size: Annotated[int, Field(ge=1, le=5000)] | Literal["auto"] = Field(
         50,
-        description="Most features of the panel; it may be smaller. auto: the smallest of 25, 50, 100, 200 and 400 "
-        "whose loss in the inner folds is within one standard error of the smallest; it takes several times as long.",
+        description="Most features of the panel; it may be smaller. auto: the one of 25, 50, 100, 200 and 400 with "
+        "the smallest loss in the inner folds; it takes several times as long.",
     )
     prefilter: int = Field(
         2000, ge=2, le=20_000, description="So many features of largest F between the classes are looked at closely."
