@@ -121,7 +121,7 @@ class _Spread:
         self.waits = np.isnan(states) if self.cut is None else np.zeros(len(rows), dtype=bool)
         # Which items are open, and between what, makes the pattern; the known ones add up to the base.
         base, self.any_positive = np.zeros((2, len(rows)))
-        parts: list[np.ndarray] = [np.zeros((len(rows), 1))]
+        kinds = [np.zeros(len(rows), dtype=np.int64)]
         self.matters = np.zeros((len(rows), len(self.items)), dtype=bool)
         for place, (one, low, high, answer) in enumerate(self.items):
             unknown = np.zeros(len(rows), dtype=bool) if answer is None else np.isnan(answer)
@@ -130,27 +130,27 @@ class _Spread:
             if answer is not None:
                 self.any_positive = np.maximum(self.any_positive, np.where(is_open, 0.0, answer))
             matters = self.matters[:, place] = is_open & (self.waits | (~self.exact & (one.weight > 0)))
-            said = np.zeros(len(rows)) if answer is None else np.nan_to_num(answer, nan=2.0)
-            parts.append(np.where(matters[:, None], np.column_stack([low, high, said]), -1.0))
-        self.pattern, self._first = _distinct(np.column_stack(parts))
+            places = np.flatnonzero(matters)
+            if len(places):
+                said = np.zeros(len(rows)) if answer is None else np.nan_to_num(answer, nan=2.0)
+                kind = np.zeros(len(rows), dtype=np.int64)
+                kind[places] = 1 + _distinct(np.column_stack([one[places] for one in (low, high, said)]))[0]
+                kinds.append(kind)
+        self.pattern, self._first = _distinct(np.column_stack(kinds))
         self.base = np.where(self.exact, self.least, np.rint(base / self.grid))
-        places = np.column_stack([self.least, self.most, self.base])
-        self.codes = _distinct(np.column_stack([places, self.pattern, self.any_positive]))[0]
+        self.codes = _distinct(np.column_stack([self.least, self.most, self.base, self.pattern, self.any_positive]))[0]
         self._made: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
     def widths(self, rows: np.ndarray) -> np.ndarray:
-        """Places that a table for each row has room for: a power of two, so that few tables hold many patterns."""
+        """Places that the table of each row's pattern has room for."""
         patterns, at = np.unique(self.pattern[rows], return_inverse=True)
-        return np.array([1 << (len(self._folded(int(one))[0]) - 1).bit_length() for one in patterns])[at]
+        return np.array([len(self._folded(int(one))[0]) for one in patterns])[at]
 
-    def places(self, rows: np.ndarray, states: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Percentile, probability and state at each place, ascending, (len(rows), width) each."""
+    def places(self, rows: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Percentile, probability and state at each place, ascending, (len(rows), width) each; rows of one width."""
         patterns, at = np.unique(self.pattern[rows], return_inverse=True)
-        # Room that is left over is the last place once more, with no probability: sums keep their bits.
-        made = [[np.pad(one, (0, width - len(one)), "edge") for one in self._folded(int(code))] for code in patterns]
-        offsets, chance, answers = (np.stack(one)[at] for one in zip(*made, strict=True))
-        sizes = np.array([len(self._folded(int(code))[0]) for code in patterns])[at]
-        chance = np.where(np.arange(width) < sizes[:, None], chance, np.where(np.isnan(chance), np.nan, 0.0))
+        tables = [self._folded(int(code)) for code in patterns]
+        offsets, chance, answers = (np.stack(one)[at] for one in zip(*tables, strict=True))
         # Steps are rounded: what can't be is no place.
         steps = np.clip(self.base[rows][:, None] + offsets, self.least[rows][:, None], self.most[rows][:, None])
         positions = steps * self.grid
@@ -162,10 +162,17 @@ class _Spread:
         return percentiles, chance, state
 
     def _folded(self, pattern: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Steps from the base (m,) ascending, their probabilities, and whether an open test is positive there."""
+        """Steps from the base ascending, their probabilities, and whether an open test is positive there.
+
+        The room is a power of two, so that few tables hold many patterns: what is left over is the last place once
+        more, with no probability, and sums keep their bits.
+        """
         made = self._made.get(pattern)
         if made is None:
-            made = self._made[pattern] = self._fold(int(self._first[pattern]))
+            steps, weights, answers = self._fold(int(self._first[pattern]))
+            room = (0, (1 << (len(steps) - 1).bit_length()) - len(steps))
+            made = np.pad(steps, room, "edge"), np.pad(weights, room), np.pad(answers, room, "edge")
+            self._made[pattern] = made
         return made
 
     def _fold(self, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -219,7 +226,7 @@ def _probabilities(
         own_widths = widths[alike[0]]
         for part in _parts(alike, max(1, _MOST_CELLS // int(own_widths.max()) ** 2)):
             own = rows[part]
-            told = [one.places(own, states[own, at], int(own_widths[at])) for at, one in enumerate(spread)]
+            told = [one.places(own, states[own, at]) for at, one in enumerate(spread)]
             found[part, :-1] = _leads(told, margin, needs_state)
     found[:, -1] = 1.0 - found[:, 0]
     for at in range(1, len(spread)):
