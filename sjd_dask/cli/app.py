@@ -89,7 +89,13 @@ def schema(
 
 @app.command()
 def doctor(
-    cluster: Annotated[str | None, typer.Option("--cluster", metavar="C")] = None, as_json: JsonOption = False
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster", metavar="C", help="Try this cluster too: local, tcp://..., tls://..., or a YAML file."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """What works here and what doesn't."""
     from sjd_dask.jobs.doctor import examine

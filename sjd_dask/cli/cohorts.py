@@ -40,8 +40,12 @@ def init(
         str | None, typer.Option("--catalogue", metavar="URL", help="Database; default: SQLite in COHORT.")
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the cohort; default: the folder's.")] = None,
-    chunk_samples: Annotated[int | None, typer.Option("--chunk-samples", min=1, help="Rows of a chunk.")] = None,
-    chunk_features: Annotated[int | None, typer.Option("--chunk-features", min=1, help="Columns of a chunk.")] = None,
+    chunk_samples: Annotated[
+        int | None, typer.Option("--chunk-samples", min=1, help="Rows of a chunk; default: 64.")
+    ] = None,
+    chunk_features: Annotated[
+        int | None, typer.Option("--chunk-features", min=1, help="Columns of a chunk; default: 16384.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make an empty cohort."""

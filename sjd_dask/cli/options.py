@@ -19,7 +19,9 @@ import typer
 CohortArgument = Annotated[str, typer.Argument(metavar="COHORT", help="Folder or URL that holds cohort.toml.")]
 SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC", help="Job spec, YAML.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run id, as `sjd runs` lists it.")]
-ResultArgument = Annotated[str, typer.Argument(metavar="RESULT", help="kind/name[@version]")]
+ResultArgument = Annotated[
+    str, typer.Argument(metavar="RESULT", help="kind/name[@version], as `sjd info` lists them; default: the newest.")
+]
 SetOption = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec; repeatable.")
 ]

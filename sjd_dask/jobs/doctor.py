@@ -18,6 +18,8 @@ _OPTIONAL = {
     "dask_kubernetes": ("dask-kubernetes", "kubernetes"),
     "psycopg": ("psycopg", "postgres"),
     "obstore": ("obstore", "s3"),
+    "cryptography": ("cryptography", "tls"),
+    "phenopackets": ("phenopackets", "exchange"),
 }
 
 
@@ -41,7 +43,7 @@ def examine(cluster: str | None = None) -> list[dict[str, Any]]:
         ("cohort on disk", _cohort),
         ("kernel", _kernel),
         *(
-            (f"extra {extra}", lambda name=name, package=package: _optional(name, package))
+            (f"extra {extra}", lambda name=name, package=package, extra=extra: _optional(name, package, extra))
             for name, (package, extra) in _OPTIONAL.items()
         ),
     ]
@@ -66,7 +68,7 @@ def _libraries() -> str:
 def _codec() -> str:
     from sjd_dask.store.codec import use_fast_pipeline
 
-    return f"{use_fast_pipeline()}, {os.cpu_count()} CPUs"
+    return f"{'zarrs' if use_fast_pipeline() else 'the slower one of zarr (no zarrs here)'}, {os.cpu_count()} CPUs"
 
 
 def _cohort() -> str:
@@ -91,12 +93,12 @@ def _kernel() -> str:
     return f"equal to least squares within {worst:.0e}"
 
 
-def _optional(name: str, package: str) -> str:
+def _optional(name: str, package: str, extra: str) -> str:
     try:
         importlib.import_module(name)
         return version(package)
     except (ImportError, PackageNotFoundError):
-        raise ImportError(f"{package} is not installed (optional)") from None
+        raise ImportError(f"optional: pip install 'sjd-dask[{extra}]'") from None
 
 
 def _cluster(spec: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -175,3 +176,7 @@ def test_doctor_finds_the_machine_in_order(sjd: Sjd) -> None:
     findings = json.loads(sjd("doctor", "--json").out)["findings"]
     needed = [item for item in findings if not item["what"].startswith("extra")]
     assert all(item["ok"] for item in needed), needed
+    with (Path(__file__).parents[2] / "pyproject.toml").open("rb") as file:
+        extras = set(tomllib.load(file)["project"]["optional-dependencies"]) - {"dev"}
+    assert {item["what"].removeprefix("extra ") for item in findings if item["what"].startswith("extra")} == extras
+    assert all("pip install" in item["detail"] for item in findings if not item["ok"])
