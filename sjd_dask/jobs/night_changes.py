@@ -136,7 +136,8 @@ class _Comparison:
         ids = self.now.index.to_numpy(dtype=object)
         starts = np.ones(len(rows), dtype=bool)
         starts[1:] = persons[1:] != persons[:-1]
-        earlier = np.where(starts, None, np.roll(ids[rows], 1))
+        earlier = np.roll(ids[rows], 1)
+        earlier[starts] = None
         own = first[rows]
         new = starts & ~self.person.iloc[rows].isin(self.known_persons).to_numpy()
         previous[rows[own]] = earlier[own]
@@ -283,8 +284,8 @@ def rolled_back(now: Night, again: Night | None, run: str) -> pd.DataFrame:
     found = pd.DataFrame({name: table[name].iloc[rows] for name in CHANGES_COLUMNS}).reset_index(drop=True)
     # Whose samples are another's again, or nobody's.
     before, after = (_by_person(one) for one in (now.reported, None if again is None else again.reported))
-    ready = now.calls[now.state["eligible"].reindex(now.calls.index).eq(True).to_numpy(dtype=bool)]
-    ended = _ended(_lost(ready, before, {*after.index, *person}), before, after, "rollback", run)
+    called = now.calls[_flags(now, now.calls.index)]
+    ended = _ended(_lost(called, before, {*after.index, *person}), before, after, "rollback", run)
     return pd.concat([found, ended], ignore_index=True) if len(ended) else found
 
 

@@ -123,9 +123,16 @@ def calls_frame(classes: pa.Table) -> pd.DataFrame:
     for field in classes.schema:
         column = classes[field.name]
         text = pa.types.is_string(field.type)
-        data[field.name] = np.array(column.to_pylist(), dtype=object) if text else column.to_numpy().astype(np.float64)
+        data[field.name] = _texts(column) if text else column.to_numpy().astype(np.float64)
     index = pd.Index(data.pop(names.SAMPLE_ID), name=names.SAMPLE_ID, dtype=object)
     return pd.DataFrame({name: pd.Series(one, index=index, dtype=one.dtype) for name, one in data.items()}, index=index)
+
+
+def _texts(column: pa.ChunkedArray) -> NDArray[Any]:
+    """Text as objects, one for each different text: classes, models and runs are few, and samples many."""
+    coded = column.combine_chunks().dictionary_encode()
+    different: NDArray[Any] = np.array([*coded.dictionary.to_pylist(), None], dtype=object)
+    return np.asarray(different[coded.indices.fill_null(len(different) - 1).to_numpy()])
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from sjd_dask.runtime.fingerprint import fingerprint
 from sjd_dask.runtime.plan import Plan
 from sjd_dask.store.catalogue.nights import CallChanges
 from sjd_dask.store.cohort import open_cohort
-from sjd_dask.store.compact import compact
+from sjd_dask.store.compact import compact, count_small
 from sjd_dask.store.rehearsal import rehearsal
 
 if TYPE_CHECKING:
@@ -269,8 +269,7 @@ class NightlyJob:
         """Keep the number of segments of a growing assay small; what is published is not touched."""
         most = self.spec.compact_above
         for name in assays if most else ():
-            segments = self.cohort.assay(name).segments.values()
-            if sum(one.n_samples < SMALL_ROWS for one in segments) <= most:
+            if count_small(self.cohort, name, SMALL_ROWS) <= most:
                 continue
             try:
                 compact(self.cohort, name, small_rows=SMALL_ROWS)

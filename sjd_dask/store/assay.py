@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from itertools import groupby
+from sys import intern
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -94,13 +95,15 @@ class Assay:
                 known = user_assays(connection)
                 raise SpecError(f"this cohort has no assay {name!r}; it has: {', '.join(known) or 'none yet'}")
             rows = t.rows.c
-            self._rows: Sequence[Any] = connection.execute(
+            found_rows = connection.execute(
                 sa.select(
                     rows.sample_id, rows.segment_id, rows.row_index, rows.row_hash, rows.published_in, rows.source_hash
                 )
                 .where(rows.assay == name, as_of(t.rows, self.snapshot))
                 .order_by(rows.id)
-            ).all()
+            )
+            # Segments are few: one text for each.
+            self._rows: Sequence[_Row] = [_Row(one[0], intern(one[1]), *one[2:]) for one in found_rows]
             used = {row.segment_id for row in self._rows}
             found = connection.execute(sa.select(t.segments).where(t.segments.c.assay == name)).mappings()
             self.segments = {row["id"]: segment_info(row) for row in found if row["id"] in used}

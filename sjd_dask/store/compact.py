@@ -52,6 +52,18 @@ class MergeRow:
     row_index: int
 
 
+def count_small(cohort: Cohort, assay: str, small_rows: int) -> int:
+    """Segments of an assay that hold published rows and are smaller than this."""
+    rows, segments = t.rows.c, t.segments.c
+    query = (
+        sa.select(sa.func.count(rows.segment_id.distinct()))
+        .join(t.segments, segments.id == rows.segment_id)
+        .where(rows.assay == assay, rows.retired_in.is_(None), segments.n_samples < small_rows)
+    )
+    with cohort.catalogue.read() as connection:
+        return int(connection.execute(query).scalar() or 0)
+
+
 def stored_rows(records: Iterable[Any]) -> list[MergeRow]:
     """The stored rows, in the segment's order, of records of one segment (id, sample_id, row_hash, row_index)."""
     found: dict[int, MergeRow] = {}

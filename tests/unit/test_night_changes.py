@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from sjd_dask.jobs.night_changes import CHANGES_COLUMNS, call_changes, changes, rolled_back
+from sjd_dask.jobs.night_inputs import calls_frame
 from sjd_dask.jobs.night_state import Night, Rules, find_work, sheet_hashes
 from sjd_dask.jobs.reported import replay, with_runs
 
@@ -243,3 +245,13 @@ def test_changes_do_not_depend_on_the_order_of_samples(seed: int) -> None:
     other = Night(now.calls.iloc[mixed], now.state.iloc[mixed], now.reported, now.rules)
     pd.testing.assert_frame_equal(changes(before, other, "run2", "m@2"), found)
     assert set(found["reason"]) >= {"new_visit", "new_model", "rollback"}
+
+
+def test_text_of_many_samples_is_held_once() -> None:
+    ids, few = [f"s{i}" for i in range(50)], ["A", None, "B", "A", ""] * 10
+    parts = [pa.table({"sample_id": ids[at : at + 7], "call": pa.array(few[at : at + 7], pa.string()),
+                       "confidence": [0.5] * len(ids[at : at + 7])}) for at in range(0, 50, 7)]  # fmt: skip
+    found = calls_frame(pa.concat_tables(parts))
+    assert list(found.index) == ids and found["call"].tolist() == few and found["call"].dtype == object
+    assert len({id(one) for one in found["call"]}) == 4 and found["confidence"].dtype == np.float64
+    assert calls_frame(parts[0].slice(0, 0)).empty

@@ -86,6 +86,21 @@ def test_bad_sheets(tmp_path: Path, frame: pd.DataFrame, match: str) -> None:
     assert cohort.snapshot() == 0
 
 
+def test_samples_read_in_pieces_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cohort = create_cohort(tmp_path / "c")
+    for number in range(7):
+        more = {} if number % 3 else {"late": [None if number == 3 else "x"], "mixed": [number if number else "word"]}
+        index = pd.Index([f"s{number}"], name="sample_id")
+        cohort.add_samples(pd.DataFrame({"age": [number], "flag": [number > 2], **more}, index=index))
+    put(cohort, "meth", ["s1", "own"], betas(2, 3, 0))
+    whole = cohort.samples()
+    assert list(whole.columns) == ["age", "flag", "late", "mixed"] and list(whole.index)[-1] == "own"
+    assert whole.loc["s6", "mixed"] == "6" and pd.isna(whole.loc["s1", "late"])
+    for size in (1, 2, 7):
+        monkeypatch.setattr("sjd_dask.store.catalogue.samples._AT_ONCE", size)
+        pd.testing.assert_frame_equal(cohort.samples(), whole)
+
+
 def test_a_hundred_thousand_samples(tmp_path: Path) -> None:
     cohort = create_cohort(tmp_path / "c")
     n = 100_000

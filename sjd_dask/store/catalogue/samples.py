@@ -18,6 +18,9 @@ from sjd_dask.store.catalogue import tables as t
 from sjd_dask.store.catalogue.session import as_of, in_pieces
 from sjd_dask.store.catalogue.tombstones import id_text, withdrawn_ids
 
+# Records that are taken apart at a time.
+_AT_ONCE = 10_000
+
 
 def plain_value(value: Any) -> Any:
     """A cell as JSON holds it: str, int, float, bool or None for missing."""
@@ -155,9 +158,17 @@ def read_samples(connection: sa.Connection, snapshot: int | None) -> pd.DataFram
     columns = t.sample_columns.c
     found = connection.execute(
         sa.select(columns.sample_id, columns.content).where(as_of(t.sample_columns, snapshot)).order_by(columns.id)
-    ).all()
-    ids = [sample_id for sample_id, _ in found]
-    records = _parsed([content for _, content in found])
+    )
+    ids: list[str] = []
+    cells: dict[str, list[Any]] = {}
+    # In pieces: as mappings, the records of many samples take ten times what their cells do.
+    for piece in found.partitions(_AT_ONCE):
+        records = _parsed([content for _, content in piece])
+        for key in dict.fromkeys(key for record in records for key in record):
+            cells.setdefault(key, [None] * len(ids))
+        for key, held in cells.items():
+            held += [record.get(key) for record in records]
+        ids += [sample_id for sample_id, _ in piece]
     seen = set(ids)
     others = connection.execute(
         sa.select(t.rows.c.sample_id)
@@ -166,13 +177,8 @@ def read_samples(connection: sa.Connection, snapshot: int | None) -> pd.DataFram
         .order_by(sa.func.min(t.rows.c.id))
     ).scalars()
     unknown = [one for one in others if one not in seen]
-    ids += unknown
-    records += [{}] * len(unknown)
-    keys: dict[str, None] = {}
-    for record in records:
-        keys.update(dict.fromkeys(record))
-    index = pd.Index(ids, dtype=str, name=names.SAMPLE_ID)
-    typed = {key: typed_column([record.get(key) for record in records], index) for key in keys}
+    index = pd.Index(ids + unknown, dtype=str, name=names.SAMPLE_ID)
+    typed = {key: typed_column(held + [None] * len(unknown), index) for key, held in cells.items()}
     return pd.DataFrame(typed, index=index)
 
 
