@@ -130,7 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
         # A file of the user's that can't be read or written; what belongs to a cohort has messages of its own.
         if verbose:
             traceback.print_exc()
-        print(f"sjd: error: {error}", file=sys.stderr)
+        print(f"sjd: error: {str(error) or type(error).__name__}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
         print("sjd: error: interrupted", file=sys.stderr)

@@ -65,7 +65,7 @@ def sniff_delimiter(path: Path, header: bytes, first: bytes | None) -> str:
     by_suffix = _BY_SUFFIX.get(_bare_suffix(path))
     order = [by_suffix] if by_suffix else []
     order += [d for d in _CANDIDATES if d != by_suffix]
-    found = []
+    found: list[tuple[bool, int, str]] = []
     for delimiter in order:
         try:
             in_header = len(split_line(header, delimiter))

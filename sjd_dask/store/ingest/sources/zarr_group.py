@@ -43,7 +43,7 @@ class ZarrSource(MatrixSource):
         major_ids: list[str],
         minor_ids: list[str],
     ) -> None:
-        attributes = variable.attrs
+        attributes: dict[str, Any] = {str(key): value for key, value in variable.attrs.items()}
         self._factor = attributes.get("scale_factor")
         self._offset = attributes.get("add_offset")
         self._fills = [float(attributes[k]) for k in ("_FillValue", "missing_value") if k in attributes]
