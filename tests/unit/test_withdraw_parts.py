@@ -244,8 +244,10 @@ def test_people_and_their_samples(cohort: Cohort) -> None:
     assert (found.unknown, found.gone, found.n_people) == (["999"], [], 2)
     # Many samples say S1 of their plate: there it is a word.
     assert who.words == {"S1"} and "plate" not in who.id_columns
-    with cohort.catalogue.read() as connection, pytest.raises(DataError, match=r"'S3' \(of '102'\)"):
-        resolve(connection, ["S3"])
+    with cohort.catalogue.read() as connection, pytest.raises(DataError, match=r"'S3' \(of '102'\)") as refused:
+        resolve(connection, ["S3", "S2"])
+    # What to write in their place can be copied.
+    assert str(refused.value).endswith("write their person_id instead: '102', '103'.")
 
 
 def test_ids_that_are_numbers_or_words(cohort: Cohort) -> None:

@@ -82,7 +82,7 @@ def resolve(
         raise DataError(
             f"{len(parts)} of the ids are samples of people who have ids of their own: {shown}"
             f"{', ...' if len(parts) > 5 else ''}; nothing was withdrawn. People withdraw, with all their samples: "
-            f"write their {person} instead."
+            f"write their {person} instead: {_some({owner[one]: None for one in parts})}."
         )
     gone = withdrawn_ids(connection, others)
     every = known | set(samples_of)
@@ -101,6 +101,12 @@ def resolve(
         unknown=[one for one in others if one not in gone],
         n_people=len(persons) + len(samples - owner.keys()),
     )
+
+
+def _some(ids: Iterable[str], most: int = 50) -> str:
+    """Ids for a message that says what to write: as many as one can copy."""
+    every = list(ids)
+    return ", ".join(map(repr, every[:most])) + (f", and {len(every) - most:,} more" if len(every) > most else "")
 
 
 def everybody(connection: sa.Connection, person: str = names.PERSON_ID) -> set[str]:
