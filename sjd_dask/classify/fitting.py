@@ -167,9 +167,9 @@ def _fit(
                 scores[i, :, held], own[i, :, held] = scores[i - 1, :, held], own[i - 1, :, held]
                 continue
             part = data.values[np.ix_(held, panel)]
-            for at, parameters in enumerate(grid):
+            for j, parameters in enumerate(grid):
                 model, _ = _model(data, ~held & data.core, panel, recipe, parameters, fold)
-                scores[i, at, held], own[i, at, held] = model.scores(part), model.probabilities(part)
+                scores[i, j, held], own[i, j, held] = model.scores(part), model.probabilities(part)
     losses = -np.log(np.maximum(own[:, :, np.arange(n), data.y], FLOOR))
     best = np.argmin(np.round((losses @ weights) / weights.sum(), 9), axis=1)
     chosen, loss, error = choose_size(losses[np.arange(len(sizes)), best], data.persons)
