@@ -7,6 +7,8 @@ lost samples is still compound symmetric, only smaller.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,12 +29,18 @@ _TILE = 64
 def gls_design(design: ArrayLike, block_codes: ArrayLike, rho: float) -> LinearDesign:
     """The design (n, p) whitened for a correlation `rho` within blocks, in an orthonormal basis.
 
+    Its `has_intercept` and `constant` are those of the design as given: they say what a shift of the values, which are
+    whitened too, adds to the coefficients.
+
     Raises
     ------
     DesignError
         If the design is rank deficient, or `rho` is impossible for the sizes of the blocks.
     """
-    return linear_design(whiten(np.asarray(design, dtype=np.float64), block_codes, rho))
+    matrix = np.asarray(design, dtype=np.float64)
+    given = linear_design(matrix)
+    whitened = linear_design(whiten(matrix, block_codes, rho))
+    return replace(whitened, has_intercept=given.has_intercept, constant=given.constant)
 
 
 def gls_fit(block: ArrayLike, design: ArrayLike, block_codes: ArrayLike, rho: float) -> tuple[LinearFit, LinearDesign]:
@@ -66,7 +74,7 @@ def gls_fit(block: ArrayLike, design: ArrayLike, block_codes: ArrayLike, rho: fl
     q = np.ascontiguousarray((np.asarray(design, dtype=np.float64) @ basis.r_inverse)[blocks.order])
     n_features, p = values.shape[1], basis.p
     qty = np.empty((p, n_features))
-    rest, mean = np.empty(n_features), np.empty(n_features)
+    rest, mean, pilot = (np.empty(n_features) for _ in range(3))
     n_samples = np.empty(n_features, dtype=np.int64)
     gram = np.zeros((n_features, p * (p + 1) // 2))
     for start in range(0, n_features, _TILE):
@@ -74,10 +82,13 @@ def gls_fit(block: ArrayLike, design: ArrayLike, block_codes: ArrayLike, rho: fl
         tile = np.ascontiguousarray(values[:, start:stop].T[:, blocks.order])
         part = np.empty((stop - start, p))
         here = slice(start, stop)
-        _gls_tile(tile, q, blocks.starts, rho, part, rest[here], mean[here], n_samples[here], gram[here])
+        _gls_tile(
+            tile, q, blocks.starts, rho, basis.has_intercept, part, rest[here], mean[here], pilot[here],
+            n_samples[here], gram[here],
+        )  # fmt: skip
         qty[:, start:stop] = part.T
     matrix = np.asarray(design, dtype=np.float64)
-    return _assemble(values, basis, blocks, rho, matrix, qty, rest, mean, n_samples, gram), basis
+    return _assemble(values, basis, blocks, rho, matrix, qty, rest, mean, pilot, n_samples, gram), basis
 
 
 def _assemble(
@@ -89,6 +100,7 @@ def _assemble(
     qty: FloatArray,
     rest: FloatArray,
     mean: FloatArray,
+    pilot: FloatArray,
     n_samples: IntArray,
     gram: FloatArray,
 ) -> LinearFit:
@@ -107,6 +119,7 @@ def _assemble(
         solve.solve_missing(gram, qty, unused, basis.r_inverse, whitened, coefficients, stdev, unused, smallest)
         singular = smallest <= solve.PIVOT_TOLERANCE
         stdev[:, linear_fit.complete_features(gram)] = linear_fit.complete_stdev(basis)[:, None]
+    coefficients += basis.constant[:, None] * pilot
     df = n_samples.astype(np.float64) - p
     with np.errstate(invalid="ignore", divide="ignore"):
         sigma2 = np.where(df > 0, rest / df, np.nan)
@@ -136,7 +149,7 @@ def _assemble(
         n_samples=n_samples,
         cov_unscaled=basis.cov_unscaled,
         needs_columns=np.zeros(0, dtype=np.int64),
-        pilot=np.zeros(n_features),
+        pilot=pilot,
         whitened=whitened,
         gram_missing=gram,
         own=own,
@@ -149,16 +162,19 @@ def _gls_tile(
     q: FloatArray,
     starts: IntArray,
     rho: float,
+    centred: bool,
     qty: FloatArray,
     rest: FloatArray,
     mean: FloatArray,
+    pilot: FloatArray,
     n_samples: IntArray,
     gram: FloatArray,
 ) -> None:
     """Sums of each row of `tile` (features, samples sorted by block), with q' V^-1 q = I over all samples.
 
     `qty` (features, p) = q'V^-1 y, `rest` the residual sum of squares in that metric, and `gram` (features,
-    p (p + 1) / 2, rows of the upper triangle) what the missing samples take from the identity.
+    p (p + 1) / 2, rows of the upper triangle) what the missing samples take from the identity. Where `centred`, which
+    needs a design that holds the constant, y stands less its mean, `pilot`: a large mean would take the digits of qty.
     """
     n, p = q.shape
     n_blocks = starts.size - 1
@@ -178,6 +194,7 @@ def _gls_tile(
     seen_in = np.empty(n_blocks, np.int64)
     for f in range(tile.shape[0]):
         y = tile[f]
+        pilot[f] = _mean(y) if centred else 0.0
         n_seen = 0
         total = 0.0
         lost[:] = 0.0
@@ -188,8 +205,8 @@ def _gls_tile(
                 residual[i] = 0.0
                 if np.isfinite(y[i]):
                     seen += 1
-                    total += y[i]
-                    residual[i] = y[i]
+                    residual[i] = y[i] - pilot[f]
+                    total += residual[i]
             seen_in[b] = seen
             n_seen += seen
             if seen == size:
@@ -204,7 +221,7 @@ def _gls_tile(
             if seen > 0:
                 add_outer(lost, partial, inner * rho / (1.0 + (seen - 1) * rho))
         n_samples[f] = n_seen
-        mean[f] = total / n_seen if n_seen > 0 else np.nan
+        mean[f] = pilot[f] + total / n_seen if n_seen > 0 else np.nan
         m = 0
         for i in range(p):
             for j in range(i, p):
@@ -245,3 +262,18 @@ def _gls_tile(
             if seen_in[b] > 0:
                 squares -= block_sum * block_sum * rho / (1.0 + (seen_in[b] - 1) * rho)
         rest[f] = squares * inner
+
+
+@numba.njit(nogil=True, cache=True)
+def _mean(y: FloatArray) -> float:
+    """Mean of the finite values, zero without one; of equal values, exactly that value."""
+    first = 0.0
+    total = 0.0
+    seen = 0
+    for i in range(y.size):
+        if np.isfinite(y[i]):
+            if seen == 0:
+                first = y[i]
+            total += y[i] - first
+            seen += 1
+    return first + total / seen if seen > 0 else 0.0

@@ -159,3 +159,40 @@ def test_gls_by_dense_matrices(setting, which):
         assert np.isnan(fit.coefficients[:, 4]).all()
         assert fit.df_residual[4] == 0
         assert fit.n_samples[4] == 0
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+def test_gls_keeps_its_digits_beside_a_large_mean(intercept):
+    """A shift of all values belongs to the constant alone, written as a column or as the sum of the groups."""
+    rng = np.random.default_rng(8)
+    n = 48
+    group = np.arange(n) % 2
+    first = np.ones(n) if intercept else 1.0 - group
+    design = np.column_stack([first, group, 2021.0 + rng.integers(-8, 9, n)])
+    block = np.arange(n) // 3
+    values = np.round(rng.normal(size=(n, 5)) * 2**20) / 2**20
+    values[rng.random(n) < 0.2, 1] = np.nan
+    values[:, 2] = 3.25
+    values[group == 1, 3] = np.nan
+    shift = 2.0**20
+    contrasts = np.array([[0.0, 0, 1], [0, 1, -1], [1, 0, 0], [2, 1, 0]]).T
+    own = np.array([0.0, 0, 1, 2]) if intercept else np.array([0.0, 1, 1, 3])
+    for rho in (0.4, -0.1):
+        tested = []
+        for added in (0.0, shift):
+            fit, whitened = gls_fit(values + added, design, block, rho)
+            tested.append((fit, contrast_fit(fit, whitened, contrasts[:, :2]), contrast_fit(fit, whitened, contrasts)))
+        (low, slopes, all_low), (high, shifted, all_high) = tested
+        np.testing.assert_allclose(high.sigma2, low.sigma2, rtol=1e-10, atol=0)
+        assert high.sigma2[2] == 0 == high.coefficients[2, 2]
+        error = all_low.stdev_unscaled * np.sqrt(low.sigma2)
+        error[:, 2] = 1e-3
+        # The feature that lacks a group is worked out by itself, without the shift.
+        error[:, 3] *= 1e4
+        wanted = all_low.effects + own[:, None] * shift
+        # The constant itself is far from the data, at the year 0.
+        limit = np.array([1e-11, 1e-11, 1e-10, 1e-10])[:, None] * error + (own[:, None] > 0) * 1e-15 * shift * 100
+        assert (np.isnan(wanted) == np.isnan(all_high.effects)).all()
+        assert (np.abs(all_high.effects - wanted) <= limit)[np.isfinite(wanted)].all()
+        if intercept:
+            np.testing.assert_allclose(shifted.f_quadratic, slopes.f_quadratic, rtol=1e-9)
