@@ -110,7 +110,7 @@ def _item(output: _Output, change: Change, why: str) -> ResultItem:
 
     run = f"rollback of {change.run_id or f'snapshot {change.snapshot}'}"
     table = rolled_back(output.now, output.again, run)
-    facts = {
+    facts: dict[str, Any] = {
         **{
             name: output.meta.get(name)
             for name in ("title", "classes", "eligible", "margin", "suppress_below", "cohort")
