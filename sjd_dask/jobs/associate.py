@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sjd_dask.store.cohort import Cohort
 
 # Raised when a kernel's numbers change: a run done with another version is not the same run.
-METHOD_VERSIONS = {"linear": 1, "block": 1, "wilcoxon": 1, "kruskal": 1, "welch": 1, "moderation": 1}
+METHOD_VERSIONS = {"linear": 2, "block": 2, "wilcoxon": 2, "kruskal": 2, "welch": 2, "moderation": 2}
 
 # Cells of a task: at 3 to 5 ns a cell about a tenth of a second, against 6 ms that a task costs to schedule.
 TASK_CELLS = 20_000_000

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 # Methods that a run without weights doesn't use, with the version of their numbers.
-METHOD_VERSIONS = {"weighted": 1, "voom": 1, "array_weights": 2}
+METHOD_VERSIONS = {"weighted": 2, "voom": 1, "array_weights": 2}
 # Weights of samples take a matrix of samples by samples, and in the order of features one solve a feature.
 MOST_SAMPLES = 5_000
 
