@@ -125,7 +125,7 @@ class Layer(Assay):
 
     def source_hashes(self) -> dict[str, str]:
         """For each sample, the hash of the source row that its row was made from."""
-        return {row.sample_id: row.source_hash for row in self._rows}
+        return {row.sample_id: row.source_hash for row in self._rows if row.source_hash is not None}
 
 
 def refuse_blocked(ref: str, meta: Mapping[str, Any]) -> None:

@@ -526,9 +526,10 @@ def test_removing_old_nights_may_be_stopped_anywhere(plain: Cohort, monkeypatch:
     def stopped(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr("sjd_dask.store.gc.remove_nights", stopped)
-        gc(plain, 0, keep_nights=1)
+        with pytest.raises(KeyboardInterrupt):
+            gc(plain, 0, keep_nights=1)
     assert tables_of(plain) == shown
     deleted: list[str] = []
     delete = type(plain.files).delete
@@ -539,9 +540,10 @@ def test_removing_old_nights_may_be_stopped_anywhere(plain: Cohort, monkeypatch:
         deleted.append(path)
         delete(files, path)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(type(plain.files), "delete", twice)
-        gc(plain, 0, keep_nights=1)
+        with pytest.raises(KeyboardInterrupt):
+            gc(plain, 0, keep_nights=1)
     assert verify(plain, raise_errors=False).problems == [] and all(tables_of(plain).values())
     rest = [item.kind for item in gc(plain, 0, keep_nights=1).items]
     assert rest == ["table"] * 4 and len(deleted) == 2
