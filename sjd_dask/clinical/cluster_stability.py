@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from sjd_dask import names
 from sjd_dask.clinical.cross_tables import CrossTable, cross_table
@@ -101,7 +101,7 @@ def cluster_stability(
         pd.Series(group[at], index=ids), pd.Series(group[after], index=ids), minimum=minimum, key=measure
     )
     shares = [pd.Series(group[rows]).value_counts(normalize=True) for rows in (at, after)]
-    interval = stats.binomtest(int(stays.sum()), len(stays)).proportion_ci(method="wilson")
+    interval = scipy.stats.binomtest(int(stays.sum()), len(stays)).proportion_ci(method="wilson")
     p = frame[probability].to_numpy(dtype=np.float64)[at]
     told = np.isfinite(p)
     auc, auc_p = np.nan, np.nan

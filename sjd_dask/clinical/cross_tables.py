@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
-from scipy.stats.contingency import odds_ratio
+import scipy
 
 from sjd_dask.clinical.few_people import hide_small
 from sjd_dask.errors import DataError, SpecError
@@ -201,7 +200,7 @@ def _tested(counts: np.ndarray, hidden: np.ndarray, key: str) -> dict[str, Any]:
     test, p = found.test, found.p_value
     two_by_two = counts.shape == (2, 2)
     if two_by_two and test == "permutation":
-        test, p = "fisher", float(stats.fisher_exact(counts).pvalue)
+        test, p = "fisher", float(scipy.stats.fisher_exact(counts).pvalue)
     numbers = {"statistic": found.statistic, "df": found.df, "p_value": p, "cramer_v": found.cramer_v}
     if two_by_two and hidden.any():
         # Four counts of known totals have one number between them: any statistic gives it away.
@@ -242,11 +241,11 @@ def _cells(
 
 def _odds(two: np.ndarray) -> dict[str, float]:
     """Sample odds ratio with Woolf's interval, and Fisher's p."""
-    found: dict[str, float] = {"p_value": float(stats.fisher_exact(two).pvalue)}
+    found: dict[str, float] = {"p_value": float(scipy.stats.fisher_exact(two).pvalue)}
     if (two.sum(axis=0) == 0).any() or (two.sum(axis=1) == 0).any():
         return found
     if (two > 0).all():
-        ratio = odds_ratio(two, kind="sample")
+        ratio = scipy.stats.contingency.odds_ratio(two, kind="sample")
         interval = ratio.confidence_interval(0.95)
         return found | {
             "odds_ratio": float(ratio.statistic),

@@ -35,7 +35,7 @@ def _from_laboratory(
         if way == "ignore":
             proposed[f"{domain}_proposed"] = np.full(sheet.n, np.nan)
             continue
-        least, most = derived_levels(sheet, domain, definition)
+        least, most = derived_levels(sheet, domain=domain, definitions=definitions)
         proposed[f"{domain}_proposed"] = np.where(least == most, least, np.nan)
         entry = definition["origin"].get(domain)
         origin = sheet.flag(entry["column"]) if entry else np.full(sheet.n, np.nan)

@@ -11,6 +11,7 @@ import numpy as np
 
 from sjd_dask.clinical.definitions import Overrides, load_definition
 from sjd_dask.clinical.gland_tests import answer, cut
+from sjd_dask.clinical.kept import kept_by_sheet
 from sjd_dask.clinical.sheet import Sheet
 from sjd_dask.clinical.threeway import all_of, any_of, negate
 from sjd_dask.errors import SpecError
@@ -73,6 +74,7 @@ class GlandAxis:
         return low, high
 
 
+@kept_by_sheet
 def gland_axis(sheet: Sheet, *, definitions: Overrides | None = None) -> GlandAxis:
     """Read axis 2 of each row of a sheet.
 

@@ -6,22 +6,22 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import pandas as pd
 
 from sjd_dask.clinical.sheet import Sheet
 
-Function = Callable[..., pd.DataFrame]
-_KEPT: WeakKeyDictionary[Sheet, dict[Any, tuple[pd.DataFrame, Any]]] = WeakKeyDictionary()
+Function = TypeVar("Function", bound=Callable[..., Any])
+_KEPT: WeakKeyDictionary[Sheet, dict[Any, tuple[Any, Any]]] = WeakKeyDictionary()
 
 
 def kept_by_sheet(function: Function) -> Function:
     """A function of a sheet and options that remembers, for as long as the sheet lives, what it gave.
 
-    ESSDAI is asked for by itself, by the axes and by their change; it is the same each time. A caller gets a copy that
-    shares its values until one of the two is written to.
+    ESSDAI is asked for by itself, by the axes and by their change; it is the same each time. Of a table a caller gets a
+    copy that shares its values until one of the two is written to; anything else is for reading only.
     """
 
     defaults = {
@@ -31,16 +31,17 @@ def kept_by_sheet(function: Function) -> Function:
     }
 
     @functools.wraps(function)
-    def once(sheet: Sheet, **options: Any) -> pd.DataFrame:
+    def once(sheet: Sheet, **options: Any) -> Any:
         kept = _KEPT.setdefault(sheet, {})
         asked = {**defaults, **options}
         key = (function.__qualname__, tuple((name, _key(asked[name])) for name in sorted(asked)))
         if key not in kept:
             # What a key names by its place in memory must not make room for another.
             kept[key] = function(sheet, **options), options
-        return kept[key][0].copy(deep=False)
+        found = kept[key][0]
+        return found.copy(deep=False) if isinstance(found, pd.DataFrame) else found
 
-    return once
+    return cast("Function", once)
 
 
 def _key(value: Any) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sjd_dask.clinical.definitions import Overrides, load_definition
+from sjd_dask.clinical.kept import kept_by_sheet
 from sjd_dask.clinical.measures import Measure, text_kept
 from sjd_dask.clinical.reasons import missing_reason
 from sjd_dask.clinical.sheet import Sheet
@@ -56,7 +57,8 @@ def _rules(sheet: Sheet, domain: str, definition: Mapping[str, Any]) -> list[tup
     return rules
 
 
-def derived_levels(sheet: Sheet, domain: str, definition: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+@kept_by_sheet
+def derived_levels(sheet: Sheet, *, domain: str, definitions: Overrides | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Least and greatest level of a domain that the laboratory values allow.
 
     Parameters
@@ -65,8 +67,8 @@ def derived_levels(sheet: Sheet, domain: str, definition: Mapping[str, Any]) -> 
         The visits.
     domain
         ``haematological`` or ``biological``.
-    definition
-        The definition `laboratory`.
+    definitions
+        ``laboratory`` counts here.
 
     Returns
     -------
@@ -77,7 +79,7 @@ def derived_levels(sheet: Sheet, domain: str, definition: Mapping[str, Any]) -> 
     ----------
     ESSDAI's definitions of the two domains (K).
     """
-    return _interval(sheet, _rules(sheet, domain, definition))
+    return _interval(sheet, _rules(sheet, domain, load_definition("laboratory", definitions)))
 
 
 def _interval(sheet: Sheet, rules: list[tuple[Mapping[str, Any], np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

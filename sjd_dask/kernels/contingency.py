@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 # Tables drawn where a chi-square test can't be trusted.
 N_TABLES = 9_999
@@ -55,7 +55,7 @@ def independence(counts: NDArray[np.integer[Any]], key: str) -> Independence:
     counts = counts[counts.sum(axis=1) > 0][:, counts.sum(axis=0) > 0]
     if min(counts.shape) < 2:
         return Independence("none", np.nan, 0, np.nan, np.nan)
-    found = stats.chi2_contingency(counts, correction=False)
+    found = scipy.stats.chi2_contingency(counts, correction=False)
     chi2, p, expected = float(found.statistic), float(found.pvalue), found.expected_freq
     test = "chi2"
     if expected.min() < 1 or (expected >= 5).mean() < 0.8:
@@ -67,6 +67,6 @@ def independence(counts: NDArray[np.integer[Any]], key: str) -> Independence:
 def _drawn_p(counts: NDArray[np.integer[Any]], expected: NDArray[np.float64], chi2: float, key: str) -> float:
     """Share of tables with these margins that are as far from independence."""
     rng = np.random.default_rng(int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little"))
-    drawn = stats.random_table(counts.sum(axis=1), counts.sum(axis=0)).rvs(N_TABLES, random_state=rng)
+    drawn = scipy.stats.random_table(counts.sum(axis=1), counts.sum(axis=0)).rvs(N_TABLES, random_state=rng)
     far = ((drawn - expected) ** 2 / expected).sum(axis=(1, 2))
     return float((1 + (far >= chi2 * (1 - 1e-12)).sum()) / (1 + N_TABLES))
