@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from sjd_dask.errors import SpecError
-from sjd_dask.store.files import writing
+from sjd_dask.store.files import whole_or_nothing, writing
 
 
 def check_new_folder(target: Path) -> None:
@@ -23,12 +21,6 @@ def check_new_folder(target: Path) -> None:
 @contextlib.contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
     """A folder to fill; it takes the target's name when all of it is there."""
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    with writing(str(target), "nothing was written"):
+    with writing(str(target), "nothing was written"), whole_or_nothing(target) as temporary:
         temporary.mkdir()
-        try:
-            yield temporary
-            temporary.replace(target)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+        yield temporary

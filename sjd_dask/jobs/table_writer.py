@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sjd_dask.errors import SpecError
-from sjd_dask.store.files import writing
+from sjd_dask.store.files import whole_or_nothing, writing
 
 TEXT_ENDINGS = {".csv": ",", ".tsv": "\t", ".txt": "\t", ".tab": "\t"}
 PARQUET_ENDINGS = (".parquet", ".pq")
@@ -47,7 +46,7 @@ def table_writer(path: Path | str) -> Iterator[Write]:
     check_writable(target)
     with (
         writing(str(target), "nothing was written"),
-        _complete(target) as temporary,
+        whole_or_nothing(target) as temporary,
         _FORMATS.get(bare_ending(target), _text)(target, temporary) as write,
     ):
         yield write
@@ -79,7 +78,7 @@ def write_table(frame: pd.DataFrame | pa.Table, path: Path | str) -> Path:
 def write_json(content: object, path: Path | str) -> Path:
     """Plain data as a JSON file, whole or not at all."""
     target = Path(path)
-    with writing(str(target), "nothing was written"), _complete(target) as temporary:
+    with writing(str(target), "nothing was written"), whole_or_nothing(target) as temporary:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return target
 
@@ -100,17 +99,6 @@ def bare_ending(file: Path) -> str:
     if endings and endings[-1] in (".gz", ".gzip"):
         endings.pop()
     return endings[-1] if endings else ""
-
-
-@contextlib.contextmanager
-def _complete(target: Path) -> Iterator[Path]:
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        yield temporary
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 @contextlib.contextmanager

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-import secrets
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,7 @@ import pyarrow.parquet as pq
 from sjd_dask.errors import SpecError
 from sjd_dask.store.cohort import Cohort
 from sjd_dask.store.export_matrix import open_matrix, write_matrix
-from sjd_dask.store.files import writing
+from sjd_dask.store.files import whole_or_nothing, writing
 from sjd_dask.store.result import MAIN, Result
 
 
@@ -58,28 +55,14 @@ def export(cohort: Cohort, ref: str, path: str | Path, table: str = MAIN) -> Pat
     if target.suffix.lower() == ".zarr" and target.exists():
         raise SpecError(f"{target} exists; remove it or choose another name")
     if matrix is not None:
-        with writing(str(target), "nothing was exported"), _complete(target) as temporary:
+        with writing(str(target), "nothing was exported"), whole_or_nothing(target) as temporary:
             write_matrix(matrix, temporary, target.suffix.lower())
         return target
     result = cohort.result(ref)
     result.file(table)
-    with writing(str(target), "nothing was exported"), _complete(target) as temporary:
+    with writing(str(target), "nothing was exported"), whole_or_nothing(target) as temporary:
         writer(result, table, temporary)
     return target
-
-
-@contextmanager
-def _complete(target: Path) -> Iterator[Path]:
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        yield temporary
-        temporary.replace(target)
-    except BaseException:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
-        raise
 
 
 def _write_tsv(result: Result, table: str, path: Path) -> None:

@@ -77,6 +77,21 @@ def writing(where: str, undone: str) -> Iterator[None]:
         raise storage_error(error, where, undone) from error
 
 
+@contextmanager
+def whole_or_nothing(target: Path) -> Iterator[Path]:
+    """A name beside `target` for a file or folder that takes the target's place when the block ends well, else goes."""
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        temporary.replace(target)
+    except BaseException:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+        raise
+
+
 def is_url(text: str) -> bool:
     """Whether a place is named by a URL with a scheme (s3://, gs://, ...), not by a folder."""
     return "://" in text
