@@ -23,7 +23,7 @@ from sjd_dask.errors import SpecError
 from sjd_dask.jobs.clinical_sheet import open_sheet
 from sjd_dask.jobs.score_models import prepare
 from sjd_dask.jobs.score_summary import Summary
-from sjd_dask.jobs.score_table import as_table
+from sjd_dask.jobs.score_table import as_table, declared
 from sjd_dask.jobs.table_writer import check_writable, table_writer, write_json
 
 if TYPE_CHECKING:
@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from sjd_dask.runtime.here import Here
 
 ALL = "all"
-# Fewer rows are scored before a worker process could start.
-ROWS_HERE = 200_000
+# Fewer cells of scores (200,000 rows of all measures, 3.6 million of ESSDAI) are made before worker processes could
+# start.
+CELLS_HERE = 40_000_000
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,8 @@ def score_sheet(
     fit : path, optional
         Fit that model on the sheet, use it, and keep it there, JSON.
     cluster, workers
-        Where a large sheet is scored. A sheet below `ROWS_HERE` rows is scored in this process unless another cluster
-        than ``local`` or a number of workers is given.
+        Where a large sheet is scored. Less than `CELLS_HERE` cells of scores are made in this process unless another
+        cluster than ``local`` or a number of workers is given.
     partition_rows : int, optional
         Rows of a partition, about. Results don't depend on it.
 
@@ -145,7 +146,10 @@ def score_sheet(
     for one in chosen:
         require_columns(sheet, one.needs, one.name)
     partitioned = sheet.n > 1 and (
-        sheet.n >= ROWS_HERE or partition_rows is not None or workers is not None or cluster != "local"
+        sheet.n * len(declared(chosen)) >= CELLS_HERE
+        or partition_rows is not None
+        or workers is not None
+        or cluster != "local"
     )
     summary = Summary(chosen)
     with ExitStack() as stack:
