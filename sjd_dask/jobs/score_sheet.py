@@ -24,7 +24,7 @@ from sjd_dask.jobs.clinical_sheet import open_sheet
 from sjd_dask.jobs.score_models import prepare
 from sjd_dask.jobs.score_summary import Summary
 from sjd_dask.jobs.score_table import as_table, declared
-from sjd_dask.jobs.table_writer import check_writable, table_writer, write_json
+from sjd_dask.jobs.table_writer import PARQUET_ENDINGS, check_writable, table_writer, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -191,9 +191,12 @@ def score_sheet(
 
 
 def _check_apart(path: Path | str, target: Path, others: Mapping[str, Path | str | None]) -> None:
-    """Refuse to write over the sheet, or two things into one file."""
+    """Refuse to write over the sheet or among its parts, or two things into one file."""
     files = {"OUT": target.resolve(), **{name: Path(one).resolve() for name, one in others.items() if one is not None}}
     taken = {Path(str(path)).resolve(): "SHEET"}
+    folder = files["OUT"].parent
+    if folder in taken and target.suffix.lower() in PARQUET_ENDINGS and not (folder / "cohort.toml").is_file():
+        raise SpecError(f"{target} would be one more part of the sheet {path}: name a file in another folder")
     for name, file in files.items():
         if file in taken:
             raise SpecError(f"{taken[file]} and {name} are the same file, {file}: give {name} a name of its own")

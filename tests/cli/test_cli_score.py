@@ -218,6 +218,16 @@ def test_nothing_is_written_over_the_sheet_or_twice_into_one_file(
     assert sheet.read_text(encoding="utf-8") == TABLE and [one.name for one in tmp_path.iterdir()] == ["sheet.csv"]
 
 
+def test_nothing_is_written_among_the_parts_of_the_sheet(sheet: Path, tmp_path: Path, sjd: Sjd) -> None:
+    (tmp_path / "parts").mkdir()
+    part = tmp_path / "parts" / "a.parquet"
+    pd.read_csv(sheet, dtype=str).to_parquet(part)
+    done = sjd("score", part.parent, part.with_name("scores.parquet"), "--measure", "essdai")
+    check_refused(done, 2, ["one more part of the sheet"])
+    assert list(part.parent.iterdir()) == [part]
+    assert sjd("score", part.parent, part.with_name("scores.csv"), "--measure", "essdai").code == 0
+
+
 def test_every_measure_says_what_it_writes(tmp_path: Path) -> None:
     """What is not declared has no type of its own, and no place in the schema."""
     frame = Simulation(60, 5, seed=5).clinical_sheet().reset_index()
