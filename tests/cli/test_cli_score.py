@@ -225,7 +225,8 @@ def test_nothing_is_written_among_the_parts_of_the_sheet(sheet: Path, tmp_path: 
     done = sjd("score", part.parent, part.with_name("scores.parquet"), "--measure", "essdai")
     check_refused(done, 2, ["one more part of the sheet"])
     assert list(part.parent.iterdir()) == [part]
-    assert sjd("score", part.parent, part.with_name("scores.csv"), "--measure", "essdai").code == 0
+    table = part.with_name("scores.csv")
+    assert sjd("score", part.parent, table, "--measure", "essdai", "--units", "igg=mg/dL").code == 0
 
 
 def test_every_measure_says_what_it_writes(tmp_path: Path) -> None:
